@@ -1,0 +1,278 @@
+"""Checkpoints of a run: saved in the background, verified before they are used.
+
+    <workdir>/checkpoints/
+      1000/ 2000/     complete: the items state, ema, data and config, and SHA256SUMS of all files
+      unfinished/     what is being written or deleted; a killed process leaves its remains here
+      damaged-3000/   set aside when its files no longer matched SHA256SUMS
+
+Orbax notices neither a flipped bit nor an emptied folder, hence the checksums. A save is written
+and summed inside unfinished/ and then renamed, so a folder named by a step was complete once.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Set
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
+
+_CHECKPOINTS = "checkpoints"
+_SUMS = "SHA256SUMS"
+
+
+class Checkpoints:
+    """The checkpoints of one run: saves in the background, keeps the newest, restores the newest.
+
+    A context manager: leaving it waits for the last save. Only one run may use a workdir at a time.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, keep: int) -> None:
+        """Opens `<workdir>/checkpoints`, made if need be, to keep the newest `keep` checkpoints.
+
+        Raises:
+            ValueError: `keep` is below 2, which leaves nothing to fall back on.
+        """
+        if keep < 2:
+            raise ValueError(
+                f"keep must be at least 2 checkpoints, one to fall back on; got {keep}"
+            )
+        self._directory = Path(workdir).absolute() / _CHECKPOINTS
+        self._unfinished = self._directory / "unfinished"
+        self._keep = keep
+        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self._background = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        self._pending: concurrent.futures.Future | None = None
+        if jax.process_index() == 0:
+            self._clear_unfinished()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for the save in progress and raises the error that it met, if any."""
+        self._background.shutdown()
+        self._orbax.close()
+        self._wait()
+
+    def save(self, step: int, *, state: Any, ema: dict, data: dict, config: dict) -> None:
+        """Starts to save `step`; returns once the arrays are copied: they may be donated then.
+
+        An error of the save before is raised here.
+
+        Args:
+            step: the number of finished training steps, which names the checkpoint.
+            state: a pytree of jax arrays: all that training continues from.
+            ema: nested dicts of jax arrays: what rendering needs.
+            data: the data iterator's state, of JSON values.
+            config: the run's whole config, nested dicts of JSON values.
+
+        Raises:
+            ValueError: there is a checkpoint of this step already.
+        """
+        self._wait()
+        if (self._directory / str(step)).exists():
+            raise ValueError(f"{self._directory} holds a checkpoint of step {step} already")
+        folder = self._unfinished / str(step)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            ema=ocp.args.StandardSave(ema),
+            data=ocp.args.JsonSave(data),
+            config=ocp.args.JsonSave(config),
+        )
+        self._orbax.save(folder, args=items, force=True)
+        self._pending = self._background.submit(self._finish, folder)
+
+    def latest_step(self) -> int | None:
+        """Returns the newest undamaged checkpoint's step; None if no save ever finished.
+
+        Newer, damaged ones are reported and renamed, out of the way of the steps to come.
+
+        Raises:
+            ValueError: there are damaged checkpoints only.
+        """
+        self._wait()
+        if jax.process_index() == 0:
+            self._set_damaged_aside()
+        multihost_utils.sync_global_devices("creps_jax: damaged checkpoints are set aside")
+        if folders := _step_folders(self._directory):
+            return int(folders[-1].name)
+        if damaged := sorted(folder.name for folder in self._directory.glob("damaged-*")):
+            raise ValueError(
+                f"every checkpoint in {self._directory} is damaged ({', '.join(damaged)}): put an "
+                "undamaged copy there, named by its step, or start anew in another --workdir"
+            )
+        return None
+
+    def config(self, step: int) -> dict:
+        """Returns the config that the checkpoint of `step` was saved with."""
+        return _restore(self._directory / str(step), config=ocp.args.JsonRestore()).config
+
+    def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
+        """Returns the state and the data iterator's state that were saved at `step`.
+
+        Args:
+            step: what latest_step() returned.
+            abstract_state: the state's pytree with jax.ShapeDtypeStruct leaves, whose shardings
+                the restored arrays get, whatever devices they were saved from.
+        """
+        restored = _restore(
+            self._directory / str(step),
+            state=ocp.args.StandardRestore(abstract_state),
+            data=ocp.args.JsonRestore(),
+        )
+        return restored.state, restored.data
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _clear_unfinished(self) -> None:
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        for folder in self._unfinished.iterdir():
+            logging.warning("Deleting %s, left unfinished by an earlier process.", folder)
+            shutil.rmtree(folder)
+
+    def _finish(self, folder: Path) -> None:
+        """Sums the written files, names the folder by its step and deletes the oldest ones."""
+        self._orbax.wait_until_finished()
+        if jax.process_index() != 0:
+            return
+        (folder / _SUMS).write_text("".join(f"{line}\n" for line in _sums(folder)))
+        folder.rename(self._directory / folder.name)
+        for old in _step_folders(self._directory)[: -self._keep]:
+            shutil.rmtree(old.rename(self._unfinished / old.name))
+
+    def _set_damaged_aside(self) -> None:
+        for folder in reversed(_step_folders(self._directory)):
+            files = _damaged_files(folder)
+            if not files:
+                return
+            aside = folder.with_name(f"damaged-{folder.name}")
+            logging.error("%s is damaged: %s. Renamed to %s.", folder, ", ".join(files), aside.name)
+            if aside.exists():  # Training has been at this step before and saved it anew since.
+                shutil.rmtree(aside)
+            folder.rename(aside)
+
+
+def check_config(saved: dict, current: dict, may_change: Set[str]) -> None:
+    """Raises ValueError naming each field in which a checkpoint's config and the present differ.
+
+    Args:
+        saved: nested dicts of JSON values, as Checkpoints.config() returns them.
+        current: the same of the present run.
+        may_change: dotted names of the fields that may differ, as "report.every_steps".
+    """
+    # JSON turns tuples into lists.
+    old, new = (dict(_fields(json.loads(json.dumps(config)))) for config in (saved, current))
+    differences = [
+        f"  {name}: {_shown(old, name)} in the checkpoint, {_shown(new, name)} now"
+        for name in sorted((old.keys() | new.keys()) - may_change)
+        if name not in old or name not in new or old[name] != new[name]
+    ]
+    if differences:
+        raise ValueError(
+            "\n".join(["the config does not fit the checkpoint:", *differences])
+            + "\nUse the checkpoint's values again, or start a new run in another --workdir."
+        )
+
+
+def load_ema(path: str | os.PathLike) -> tuple[dict, dict]:
+    """Returns the EMA that a run saved last, as nested dicts on the default device, and its config.
+
+    Reads only these two items and changes no file: the run may still be training, on other devices.
+
+    Args:
+        path: a run's workdir, its checkpoints folder, or the folder of one step.
+
+    Raises:
+        FileNotFoundError: `path` is no folder, or there is no checkpoint in it.
+        ValueError: the checkpoints there are all damaged.
+    """
+    folder = _undamaged_folder(Path(path).absolute())
+    metadata = ocp.StandardCheckpointHandler().metadata(folder / "ema").tree
+    device = jnp.zeros(()).sharding
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata
+    )
+    restored = _restore(
+        folder, ema=ocp.args.StandardRestore(abstract), config=ocp.args.JsonRestore()
+    )
+    return restored.ema, restored.config
+
+
+def _undamaged_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{path} is no folder; expected a run's workdir, its checkpoints folder or one step's"
+        )
+    directory = path / _CHECKPOINTS if (path / _CHECKPOINTS).is_dir() else path
+    folders = [path] if (path / _SUMS).is_file() else _step_folders(directory)
+    if not folders:
+        raise FileNotFoundError(f"no checkpoint, which is a folder named by a step, in {directory}")
+    for folder in reversed(folders):
+        damaged = _damaged_files(folder, skip=("state/", "data/"))
+        if not damaged:
+            return folder
+        logging.warning("%s is damaged: %s.", folder, ", ".join(damaged))
+    raise ValueError(f"no undamaged checkpoint in {path}: {', '.join(damaged)} in {folder.name}")
+
+
+def _step_folders(directory: Path) -> list[Path]:
+    """Returns the folders named by a step, oldest first."""
+    folders = (folder for folder in directory.iterdir() if folder.name.isdecimal())
+    return sorted(folders, key=lambda folder: int(folder.name))
+
+
+def _restore(folder: Path, **items: ocp.args.CheckpointArgs) -> ocp.args.Composite:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as orbax:
+        return orbax.restore(folder, args=ocp.args.Composite(**items))
+
+
+def _sums(folder: Path, skip: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yields sha256sum's line for each file in `folder` but those whose path starts with `skip`."""
+    for file in sorted(folder.rglob("*")):
+        path = file.relative_to(folder).as_posix()
+        # Desktops and network disks strew hidden files; Orbax writes none.
+        if file.is_file() and not file.name.startswith(".") and not path.startswith((_SUMS, *skip)):
+            with file.open("rb") as stream:
+                yield f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path}"
+
+
+def _damaged_files(folder: Path, skip: tuple[str, ...] = ()) -> list[str]:
+    """Returns the files but `skip` that are missing, not summed or unlike their checksum."""
+    if not (folder / _SUMS).is_file():
+        return [_SUMS]
+    # A damaged file may be no text. Its last line is empty unless the end is missing.
+    lines = (folder / _SUMS).read_text(errors="replace").split("\n")
+    summed = {line for line in lines if not _path(line).startswith(skip)}
+    differing = summed ^ {*_sums(folder, skip), ""}
+    return sorted({_path(line) or _SUMS for line in differing})
+
+
+def _path(line: str) -> str:
+    return line.partition("  ")[2]
+
+
+def _fields(config: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the dotted name and the value of each field."""
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(fields: dict, name: str) -> str:
+    return repr(fields[name]) if name in fields else "absent"

@@ -1,0 +1,332 @@
+"""From the config of a run (nested dict or ConfigDict) to checked, frozen dataclasses.
+
+`parse` is the one door: it knows every field, its type and its range, and what it lets through
+needs no further checks. Each module takes only its own dataclass. configs/default.py holds the
+same fields with their meanings.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+# What may change when a run is continued: it cannot change a number of the training.
+MAY_CHANGE = frozenset(
+    {
+        "total_kimg",
+        "data.threads",
+        "data.workers",
+        "report.every_kimg",
+        "report.grid_every_kimg",
+        "checkpoint.every_kimg",
+        "checkpoint.keep",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorConfig:
+    """Widths and constants of the generator."""
+
+    z_dim: int  # size of the latent z
+    w_dim: int  # size of the latent w
+    num_classes: int  # 0: unconditional
+    image_channels: int  # 1 or 3
+    channels: tuple[int, ...]  # width of the line layers of blocks 4, 8, ..., resolution
+    biline_channels: int  # B
+    thickness: int  # R
+    bandwidth: float  # standard deviation of the Fourier frequencies, cycles per unit
+    mapping_layers: int  # depth of the mapping network
+
+    @property
+    def resolution(self) -> int:
+        """The training resolution, px: blocks are called 4, 8, ..., resolution."""
+        return 2 ** (len(self.channels) + 1)
+
+    @property
+    def num_ws(self) -> int:
+        """Number of latents w that the layers take: 2 log2(resolution) - 1."""
+        return 2 * len(self.channels) + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Widths and constants of the discriminator."""
+
+    num_classes: int  # 0: unconditional
+    image_channels: int  # 1 or 3
+    channels: tuple[int, ...]  # width at resolutions 4, 8, ..., resolution
+    mbstd_group_size: int  # images per group of the minibatch standard deviation
+    mapping_layers: int  # depth of the class mapping network
+
+    @property
+    def resolution(self) -> int:
+        """Size of the images, px."""
+        return 2 ** (len(self.channels) + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecipeConfig:
+    """The optimisation of both networks."""
+
+    batch_size: int  # images per step, over all devices
+    learning_rate: float  # of Adam, before the correction for lazy regularisation
+    adam_b2: float  # decay of Adam's second moment, before the same correction
+    r1_gamma: float  # weight of the R1 penalty
+    r1_interval: int  # steps between R1 phases
+    path_length_weight: float
+    path_length_decay: float  # step of the running mean of path lengths
+    path_length_interval: int  # steps between path-length phases
+    path_length_batch_shrink: int  # the path length is measured on batch_size / this latents
+    w_avg_decay: float  # decay of the running mean of w
+    ema_kimg: float  # half-life of the generator's moving average
+    ema_rampup: float  # the half-life is at most this share of the images seen
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the training images come from."""
+
+    source: str  # 'folder:PATH', 'zip:PATH' or 'procedural:COUNT'
+    resolution: int  # images are delivered as resolution x resolution
+    image_channels: int  # 1 or 3
+    num_classes: int  # 0: unconditional; else labels are classes 0..num_classes-1
+    mirror: bool  # flip left-right with probability 1/2
+    resize: bool  # True: scale (Lanczos) and centre-crop other sizes; False: they are an error
+    max_unreadable: float  # largest share of unreadable files that is skipped
+    threads: int  # decoding threads
+    workers: int  # decoding processes; 0: threads only
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """A whole run. Durations are whole training steps here, kimg in the config files."""
+
+    seed: int
+    generator: GeneratorConfig
+    discriminator: DiscriminatorConfig
+    recipe: RecipeConfig
+    data: DataConfig
+    total_steps: int
+    report_steps: int
+    grid_steps: int
+    checkpoint_steps: int
+    checkpoint_keep: int  # checkpoints kept
+
+
+# The fields of a config file, by section ('' is the top), and their types.
+SCHEMA: dict[str, dict[str, Any]] = {
+    "": {
+        "seed": int,
+        "total_kimg": float,
+        "batch_size": int,
+        "resolution": int,
+        "image_channels": int,
+        "num_classes": int,
+    },
+    "data": {
+        "source": str,
+        "mirror": bool,
+        "resize": bool,
+        "max_unreadable": float,
+        "threads": int,
+        "workers": int,
+    },
+    "generator": {
+        "z_dim": int,
+        "w_dim": int,
+        "mapping_layers": int,
+        "channel_base": int,
+        "channel_max": int,
+        "biline_channels": int,
+        "thickness": int,
+        "bandwidth": float,
+    },
+    "discriminator": {
+        "channel_base": int,
+        "channel_max": int,
+        "mbstd_group_size": int,
+        "mapping_layers": int,
+    },
+    "recipe": {
+        "learning_rate": float,
+        "adam_b2": float,
+        "r1_gamma": float,
+        "r1_interval": int,
+        "path_length_weight": float,
+        "path_length_decay": float,
+        "path_length_interval": int,
+        "path_length_batch_shrink": int,
+        "w_avg_decay": float,
+        "ema_kimg": float | None,
+        "ema_rampup": float,
+    },
+    "report": {"every_kimg": float, "grid_every_kimg": float},
+    "checkpoint": {"every_kimg": float, "keep": int},
+}
+
+# Fields that may be 0 or, being a share, must lie in [0, 1]; all other numbers are positive.
+MAY_BE_ZERO = {
+    "seed",
+    "num_classes",
+    "data.workers",
+    "recipe.r1_gamma",
+    "recipe.path_length_weight",
+    "recipe.ema_kimg",
+    "recipe.ema_rampup",
+}
+SHARES = {
+    "data.max_unreadable",
+    "recipe.adam_b2",
+    "recipe.path_length_decay",
+    "recipe.w_avg_decay",
+}
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts to one dict with dotted names."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def channel_widths(base: int, maximum: int, resolution: int) -> tuple[int, ...]:
+    """C_b = min(base / b, maximum) for b = 4, 8, ..., resolution."""
+    return tuple(min(base // 2**k, maximum) for k in range(2, int(math.log2(resolution)) + 1))
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """The value as its field's type; whole numbers will do for floats."""
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if float in allowed and type(value) is int:
+        value = float(value)
+    if type(value) not in allowed and not (value is None and type(None) in allowed):
+        expected = " or ".join("None" if k is type(None) else k.__name__ for k in allowed)
+        raise ValueError(f"{name}={value!r} must be of type {expected}, not {type(value).__name__}")
+    return value
+
+
+def _checked_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of the schema, typed and in its range, by dotted name."""
+    kinds = {
+        f"{section}.{name}" if section else name: kind
+        for section, fields in SCHEMA.items()
+        for name, kind in fields.items()
+    }
+    given = flatten(config)
+    if missing := sorted(kinds.keys() - given.keys()):
+        raise ValueError(f"the config lacks {', '.join(missing)}; start from configs/default.py")
+    if unknown := sorted(given.keys() - kinds.keys()):
+        raise ValueError(f"the config has unknown fields: {', '.join(unknown)}")
+    fields = {name: _typed(name, given[name], kind) for name, kind in kinds.items()}
+    for name, value in fields.items():
+        if isinstance(value, bool | str | None):
+            continue
+        if name in SHARES:
+            _require(0 <= value <= 1, f"{name}={value} must lie in [0, 1]")
+        elif name in MAY_BE_ZERO:
+            _require(0 <= value < math.inf, f"{name}={value} must not be negative")
+        else:
+            _require(0 < value < math.inf, f"{name}={value} must be positive")
+    return fields
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _check_together(f: dict[str, Any]) -> None:
+    """The conditions that tie fields together."""
+    resolution, batch = f["resolution"], f["batch_size"]
+    _require(
+        resolution >= 8 and resolution & (resolution - 1) == 0,
+        f"resolution={resolution} must be a power of two, at least 8",
+    )
+    _require(
+        f["image_channels"] in (1, 3),
+        f"image_channels={f['image_channels']} must be 1 (grey) or 3 (RGB)",
+    )
+    _require(
+        f["num_classes"] != 1,
+        "num_classes=1 conditions on nothing; use 0 for an unconditional network",
+    )
+    group = min(f["discriminator.mbstd_group_size"], batch)
+    _require(
+        batch % group == 0,
+        f"batch_size={batch} must be a multiple of "
+        f"discriminator.mbstd_group_size={f['discriminator.mbstd_group_size']}",
+    )
+    shrink = f["recipe.path_length_batch_shrink"]
+    _require(
+        batch % shrink == 0,
+        f"batch_size={batch} must be a multiple of recipe.path_length_batch_shrink={shrink}",
+    )
+    _require(
+        f["checkpoint.keep"] >= 2,
+        f"checkpoint.keep={f['checkpoint.keep']} must be at least 2: "
+        "the one before the newest is the fallback when the newest is damaged",
+    )
+    for network in ("generator", "discriminator"):
+        base = f[f"{network}.channel_base"]
+        _require(
+            base >= 2 * resolution,
+            f"{network}.channel_base={base} leaves fewer than 2 channels at "
+            f"resolution={resolution}; it must be at least {2 * resolution}",
+        )
+    first = channel_widths(f["generator.channel_base"], f["generator.channel_max"], 8)[0]
+    _require(
+        first % 2 == 0,
+        f"generator.channel_max={f['generator.channel_max']} gives {first} channels at block 4; "
+        "the Fourier encoding needs an even number of them",
+    )
+
+
+def parse(config: Any) -> RunConfig:
+    """Check a config (nested dict, or ConfigDict) and give it its types.
+
+    Raises:
+      ValueError: names the field, its value and what it must be.
+    """
+    f = _checked_fields(config if isinstance(config, Mapping) else config.to_dict())
+    _check_together(f)
+
+    def section(name: str, *left_out: str) -> dict[str, Any]:
+        return {key: f[f"{name}.{key}"] for key in SCHEMA[name] if key not in left_out}
+
+    def steps(name: str) -> int:
+        return math.ceil(round(f[name] * 1000 / f["batch_size"], 6))
+
+    shared = {key: f[key] for key in ("num_classes", "image_channels")}
+    widths = {
+        network: channel_widths(
+            f[f"{network}.channel_base"], f[f"{network}.channel_max"], f["resolution"]
+        )
+        for network in ("generator", "discriminator")
+    }
+    recipe = section("recipe")
+    if recipe["ema_kimg"] is None:
+        recipe["ema_kimg"] = f["batch_size"] * 10 / 32
+    base_and_max = ("channel_base", "channel_max")
+    return RunConfig(
+        seed=f["seed"],
+        generator=GeneratorConfig(
+            **shared, channels=widths["generator"], **section("generator", *base_and_max)
+        ),
+        discriminator=DiscriminatorConfig(
+            **shared, channels=widths["discriminator"], **section("discriminator", *base_and_max)
+        ),
+        recipe=RecipeConfig(batch_size=f["batch_size"], **recipe),
+        data=DataConfig(resolution=f["resolution"], **shared, **section("data")),
+        total_steps=steps("total_kimg"),
+        report_steps=steps("report.every_kimg"),
+        grid_steps=steps("report.grid_every_kimg"),
+        checkpoint_steps=steps("checkpoint.every_kimg"),
+        checkpoint_keep=f["checkpoint.keep"],
+    )

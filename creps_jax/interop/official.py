@@ -1,0 +1,284 @@
+"""Official CREPS networks, as arrays under their official names, to ours.
+
+The official layouts are [out, in] for linear and [out, in, height, width] for convolutional
+weights. A tree of official names in the form of our variables says what goes where.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from creps_jax.config import DiscriminatorConfig, GeneratorConfig
+from creps_jax.model.discriminator import Discriminator
+from creps_jax.model.generator import Generator
+
+Arrays = Mapping[str, np.ndarray]
+
+# Entries that the official program stores and never uses, or that are not weights.
+UNUSED = re.compile(
+    r"synthesis\.b4\.tores\..*|synthesis\.decoder_8\..*"
+    r"|synthesis\.b4\.input\.coords|.*\bresample_filter"
+)
+
+
+def generator_from_arrays(arrays: Arrays) -> tuple[Generator, dict[str, Any]]:
+    """Our generator and its variables; widths are inferred from the arrays' shapes.
+
+    Args:
+      arrays: 'synthesis.b4.fc1.weight' and so on, as the official program names them.
+
+    Raises:
+      ValueError: an entry is unknown, missing or of another shape; it is named.
+    """
+    generator = Generator(_generator_config(arrays))
+    config = generator.config
+    shapes = jax.eval_shape(
+        generator.init,
+        jax.random.key(0),
+        jnp.zeros((1, config.z_dim)),
+        jnp.zeros((1, config.num_classes)),
+        jnp.zeros((1,)),
+        jnp.zeros((1,)),
+    )
+    return generator, _convert(arrays, generator_names(config), shapes)
+
+
+def discriminator_from_arrays(
+    arrays: Arrays, group_size: int = 4
+) -> tuple[Discriminator, dict[str, Any]]:
+    """Our discriminator and its variables; widths are inferred from the arrays' shapes.
+
+    Args:
+      arrays: 'b16.conv0.weight' and so on, as the official program names them.
+      group_size: images per group of the minibatch standard deviation; no array tells it.
+
+    Raises:
+      ValueError: an entry is unknown, missing or of another shape; it is named.
+    """
+    discriminator = Discriminator(_discriminator_config(arrays, group_size))
+    config = discriminator.config
+    shapes = jax.eval_shape(
+        discriminator.init,
+        jax.random.key(0),
+        jnp.zeros((1, config.resolution, config.resolution, config.image_channels)),
+        jnp.zeros((1, config.num_classes)),
+    )
+    return discriminator, _convert(arrays, discriminator_names(config), shapes)
+
+
+# Trees of official names.
+
+
+def _linear(name: str) -> dict[str, Any]:
+    return {"weight": f"{name}.weight", "bias": f"{name}.bias"}
+
+
+def _modulated(name: str) -> dict[str, Any]:
+    return {**_linear(name), "affine": _linear(f"{name}.affine")}
+
+
+def _mapping_layers(count: int) -> list[dict[str, Any]]:
+    return [_linear(f"mapping.fc{i}") for i in range(count)]
+
+
+def generator_names(config: GeneratorConfig) -> dict[str, Any]:
+    """The generator's variables with official names in the place of the arrays."""
+    blocks = [2 ** (i + 3) for i in range(len(config.channels) - 1)]
+    mapping = {"layers": _mapping_layers(config.mapping_layers)}
+    if config.num_classes:
+        mapping["embed"] = _linear("mapping.embed")
+
+    def block(name: str, out_name: str) -> dict[str, Any]:
+        return {
+            "layer_0": _modulated(f"{name}.fc0"),
+            "layer_1": _modulated(f"{name}.fc1"),
+            out_name: _modulated(f"{name}.tores"),
+        }
+
+    return {
+        "params": {
+            "mapping": mapping,
+            "lines": {
+                "encoding": {
+                    "weight": "synthesis.b4.input.weight",
+                    "affine": _linear("synthesis.b4.input.affine"),
+                },
+                "block_4": _modulated("synthesis.b4.fc1"),
+                "blocks": [block(f"synthesis.b{b}", "to_biline") for b in blocks],
+            },
+            "pixels": {
+                "decoders": [
+                    [_linear(f"synthesis.decoder_{b}.{i}") for i in range(4)]
+                    for b in [*blocks[1:], "last"]
+                ],
+                "rgb": _linear("synthesis.decoder_img"),
+                "refine": [block(f"synthesis.block{i}", "to_rgb") for i in range(2)],
+            },
+        },
+        "constants": {"lines": {"freqs": "synthesis.b4.input.freqs"}},
+        "statistics": {"mapping": {"w_avg": "mapping.w_avg"}},
+    }
+
+
+def discriminator_names(config: DiscriminatorConfig) -> dict[str, Any]:
+    """The discriminator's variables with official names in the place of the arrays."""
+    blocks = [2 ** (i + 2) for i in range(len(config.channels) - 1, 0, -1)]
+    params = {
+        "from_rgb": _linear(f"b{config.resolution}.fromrgb"),
+        "blocks": [
+            {
+                "conv_0": _linear(f"b{b}.conv0"),
+                "conv_1": _linear(f"b{b}.conv1"),
+                "skip": {"weight": f"b{b}.skip.weight"},
+            }
+            for b in blocks
+        ],
+        "conv": _linear("b4.conv"),
+        "fc": _linear("b4.fc"),
+        "out": _linear("b4.out"),
+    }
+    if config.num_classes:
+        params["embed"] = _linear("mapping.embed")
+        params["mapping"] = _mapping_layers(config.mapping_layers)
+    return {"params": params}
+
+
+# Widths from shapes.
+
+
+def _shape(arrays: Arrays, name: str, ndim: int) -> tuple[int, ...]:
+    """The shape of an entry that must be there and have `ndim` axes."""
+    if name not in arrays:
+        raise ValueError(f"entry {name} is missing")
+    shape = np.shape(arrays[name])
+    if len(shape) != ndim:
+        raise ValueError(f"entry {name} has shape {shape}, expected {ndim} axes")
+    return shape
+
+
+def _resolutions(arrays: Arrays, pattern: str) -> list[int]:
+    """4, 8, ... up to the largest block that an entry names."""
+    largest = max((int(m[1]) for name in arrays if (m := re.match(pattern, name))), default=0)
+    if largest < 8 or largest & (largest - 1):
+        raise ValueError(f"the largest block is {largest}, expected a power of two from 8")
+    return [2**k for k in range(2, largest.bit_length())]
+
+
+def _count_mapping_layers(arrays: Arrays) -> int:
+    return sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in arrays)
+
+
+def _generator_config(arrays: Arrays) -> GeneratorConfig:
+    w_dim, fan_in = _shape(arrays, "mapping.fc0.weight", 2)
+    num_classes = 0
+    if "mapping.embed.weight" in arrays:
+        num_classes = _shape(arrays, "mapping.embed.weight", 2)[1]
+        fan_in -= w_dim
+    blocks = _resolutions(arrays, r"synthesis\.b(\d+)\.")
+    image_channels, biline_channels = _shape(arrays, "synthesis.decoder_img.weight", 2)
+    return GeneratorConfig(
+        z_dim=fan_in,
+        w_dim=w_dim,
+        num_classes=num_classes,
+        image_channels=image_channels,
+        channels=tuple(_shape(arrays, f"synthesis.b{b}.fc1.weight", 2)[0] for b in blocks),
+        biline_channels=biline_channels,
+        thickness=_shape(arrays, "synthesis.b4.input.weight", 4)[3] // 2,
+        bandwidth=10.0,  # Only initial values depend on it.
+        mapping_layers=_count_mapping_layers(arrays),
+    )
+
+
+def _discriminator_config(arrays: Arrays, group_size: int) -> DiscriminatorConfig:
+    blocks = _resolutions(arrays, r"b(\d+)\.")
+    num_classes = 0
+    if "mapping.embed.weight" in arrays:
+        num_classes = _shape(arrays, "mapping.embed.weight", 2)[1]
+    return DiscriminatorConfig(
+        num_classes=num_classes,
+        image_channels=_shape(arrays, f"b{blocks[-1]}.fromrgb.weight", 4)[1],
+        channels=(
+            _shape(arrays, "b4.conv.weight", 4)[0],
+            *(_shape(arrays, f"b{b}.conv0.weight", 4)[0] for b in blocks[1:]),
+        ),
+        mbstd_group_size=group_size,
+        mapping_layers=_count_mapping_layers(arrays),
+    )
+
+
+# Arrays from the official layout to ours and back.
+
+
+class Layout(NamedTuple):
+    """How the official program stores what has another layout with us."""
+
+    shape: tuple[int, ...]  # the official shape
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_official: Callable[[np.ndarray], np.ndarray]
+
+
+def _layout(name: str, ours: tuple[int, ...]) -> Layout:
+    """The layout of the official entry that has the shape `ours` with us."""
+
+    def reshaped(*shape: int) -> Layout:
+        return Layout(shape, lambda a: a.reshape(ours), lambda a: a.reshape(shape))
+
+    if name == "synthesis.b4.input.weight":
+        return reshaped(1, ours[0], 1, ours[1])
+    if name == "synthesis.b4.input.freqs":
+        return reshaped(1, ours[0] * ours[1])
+    if name == "b4.fc.weight":  # Flattened as C, H, W there, as H, W, C here.
+        fan_in, fan_out = ours
+        return Layout(
+            (fan_out, fan_in),
+            lambda a: a.reshape(fan_out, fan_in // 16, 16).transpose(2, 1, 0).reshape(ours),
+            lambda a: (
+                a.reshape(16, fan_in // 16, fan_out).transpose(2, 1, 0).reshape(fan_out, fan_in)
+            ),
+        )
+    if len(ours) == 4:
+        return Layout(
+            (ours[3], ours[2], *ours[:2]),
+            lambda a: a.transpose(2, 3, 1, 0),
+            lambda a: a.transpose(3, 2, 0, 1),
+        )
+    return Layout(ours[::-1], np.transpose, np.transpose)
+
+
+def _convert(arrays: Arrays, names: Any, shapes: Any) -> Any:
+    """The tree of names with our arrays in the place of the names."""
+    wanted = set(jax.tree.leaves(names))
+    for name in arrays:
+        if name not in wanted and not UNUSED.fullmatch(name):
+            raise ValueError(f"unknown entry {name} of shape {np.shape(arrays[name])}")
+
+    def leaf(name: str, ours: jax.ShapeDtypeStruct) -> jax.Array:
+        if name not in arrays:
+            raise ValueError(f"entry {name} is missing")
+        array = np.asarray(arrays[name], np.float32)
+        layout = _layout(name, ours.shape)
+        if array.shape != layout.shape:
+            raise ValueError(f"entry {name} has shape {array.shape}, expected {layout.shape}")
+        return jnp.asarray(layout.to_ours(array))
+
+    return jax.tree.map(leaf, names, shapes)
+
+
+def to_arrays(names: Any, tree: Any) -> dict[str, np.ndarray]:
+    """Our variables, or their gradients, as arrays in the official layout by official name.
+
+    Args:
+      names: `generator_names` or `discriminator_names`, or a part of them.
+      tree: arrays in the form of `names`.
+    """
+
+    def leaf(name: str, array: jax.Array) -> tuple[str, np.ndarray]:
+        array = np.asarray(array)
+        return name, _layout(name, array.shape).to_official(array)
+
+    pairs = jax.tree.map(leaf, names, tree)
+    return dict(jax.tree.leaves(pairs, is_leaf=lambda x: isinstance(x, tuple)))

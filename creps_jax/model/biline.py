@@ -1,0 +1,138 @@
+"""The bi-line generator as pure functions of ONE line position and ONE pixel.
+
+An image is the sum over r of products of row features and column features, decoded pixel by
+pixel. A line position becomes K x R x B numbers on its own; a pixel is decoded from those of its
+row and of its column on its own. An image of any size, shape or window is these functions,
+vmapped over other coordinates.
+
+Notation:
+  R  thickness of a line.              K  number of compositions: blocks 8, 16, ..., resolution.
+  C  channels of a line layer.         B  bi-line channels.
+  t  position of a line, float32: y of a row, x of a column (see coordinates.py).
+  w  latents of the layers, [num_ws, w_dim].
+
+Parameters are plain dicts (see layers.py); their initial values are drawn by generator.py.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from creps_jax.model import layers
+from creps_jax.model.layers import Array, Parameters
+
+Styles = dict[str, Any]
+
+
+# One line position.
+
+
+def encoding_table(p: Parameters, w: Array) -> Array:
+    """Amplitudes of the Fourier features of one image: [2, C, R], rows first, then columns.
+
+    table = weight * reshape(affine(w_0)) / sqrt(C), weight [C, 2R].
+    """
+    channels, lines = p["weight"].shape
+    table = p["weight"] * layers.linear(p["affine"], w).reshape(channels, lines)
+    table = table / math.sqrt(channels)
+    return jnp.stack(jnp.split(table, 2, axis=1))
+
+
+def encode(freqs: Array, table: Array, t: Array) -> Array:
+    """Fourier features of one position: freqs [C/2, R], table [C, R], t [] -> [R, C].
+
+    sin(2 pi t freqs) in the first C/2 channels, the cosines in the rest, times the table.
+    """
+    phase = (2.0 * math.pi) * t * freqs
+    return (jnp.concatenate([jnp.sin(phase), jnp.cos(phase)]) * table).T
+
+
+def line_styles(p: Parameters, w: Array) -> Styles:
+    """Styles of all line layers from w [num_ws, w_dim], in the parameters' tree.
+
+    Encoding: w_0. Block 4: w_1. Block i = 0, 1, ... (8, 16, ...): w_2i+1, w_2i+2 and w_2i+3, so
+    that the last layer of a block shares its latent with the first of the next (quirk Q2).
+    """
+    return {
+        "table": encoding_table(p["encoding"], w[0]),
+        "block_4": layers.style(p["block_4"], w[1]),
+        "blocks": [
+            {
+                "layer_0": layers.style(block["layer_0"], w[2 * i + 1]),
+                "layer_1": layers.style(block["layer_1"], w[2 * i + 2]),
+                "to_biline": layers.projection_style(block["to_biline"], w[2 * i + 3]),
+            }
+            for i, block in enumerate(p["blocks"])
+        ],
+    }
+
+
+def line(p: Parameters, styles: Styles, freqs: Array, axis: int, t: Array) -> Array:
+    """Bi-line of ONE position: t [] -> [K, R, B]; axis 0: t is a row's y, 1: a column's x.
+
+    Entry k is the running sum of the to-bi-line layers up to block k, scaled by sqrt(1/2).
+    """
+    # The layers see one vector of C channels; a position has R of them.
+    modulated = jax.vmap(layers.modulated, (None, None, 0))
+    projection = jax.vmap(layers.projection, (None, None, 0))
+
+    x = encode(freqs, styles["table"][axis], t)
+    x = modulated(p["block_4"], styles["block_4"], x)
+    biline, running = [], 0.0
+    for block, style in zip(p["blocks"], styles["blocks"], strict=True):
+        x = modulated(block["layer_0"], style["layer_0"], x)
+        x = modulated(block["layer_1"], style["layer_1"], x)
+        running = running + projection(block["to_biline"], style["to_biline"], x)
+        biline.append(running * math.sqrt(0.5))
+    return jnp.stack(biline)
+
+
+# One pixel.
+
+
+def pixel_styles(p: Parameters, w: Array) -> Styles:
+    """Styles of the refinement layers, all from the last latent of w [num_ws, w_dim]."""
+    return {
+        "refine": [
+            {
+                "layer_0": layers.style(block["layer_0"], w[-1]),
+                "layer_1": layers.style(block["layer_1"], w[-1]),
+                "to_rgb": layers.projection_style(block["to_rgb"], w[-1]),
+            }
+            for block in p["refine"]
+        ]
+    }
+
+
+def compose(row: Array, column: Array) -> Array:
+    """Features of ONE pixel: sum_r row[k,r,b] * column[k,r,b], [K, R, B] x2 -> [K, B]."""
+    return jnp.einsum("krb,krb->kb", row, column)
+
+
+def decode(decoder: list[Parameters], f: Array) -> Array:
+    """Four equalised linear layers with lrelu, B -> 2B -> 4B -> 2B -> B, of ONE pixel: [B]."""
+    for p in decoder:
+        f = layers.lrelu(layers.linear(p, f))
+    return f
+
+
+def refine(p: Parameters, styles: Styles, f: Array) -> Array:
+    """Colour of ONE pixel: f [B] -> [channels]; linear, plus two modulated blocks' to-RGB."""
+    rgb = layers.linear(p["rgb"], f)
+    for block, style in zip(p["refine"], styles["refine"], strict=True):
+        f = layers.modulated(block["layer_0"], style["layer_0"], f)
+        f = layers.modulated(block["layer_1"], style["layer_1"], f)
+        rgb = rgb + layers.projection(block["to_rgb"], style["to_rgb"], f)
+    return rgb
+
+
+def pixel(p: Parameters, styles: Styles, row: Array, column: Array) -> Array:
+    """Colour of ONE pixel from its row's and its column's bi-line, [K, R, B] each: [channels]."""
+    composed = compose(row, column)
+    f = composed[0]
+    for k, decoder in enumerate(p["decoders"][:-1]):
+        f = decode(decoder, f) + composed[k + 1]
+    f = decode(p["decoders"][-1], f)
+    return refine(p, styles, f)

@@ -1,0 +1,170 @@
+"""The layers of both networks, as functions of one vector or one batch of feature maps.
+
+Parameters are plain dicts: a linear layer is {'weight': [I, O], 'bias': [O]}, a modulated one has
+in addition 'affine', the linear layer that makes its style. Vector layers take ONE vector [I];
+callers vmap them over whatever else there is. Feature maps are NHWC, filters HWIO. All float32.
+
+Notation: x input, w latent, s style, d demodulation, I fan-in, O fan-out.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Parameters = dict[str, Any]
+
+CLIP = 256.0  # Activations of modulated and convolutional layers stay within +-CLIP.
+
+
+def lrelu(x: Array) -> Array:
+    """leaky_relu(x, 0.2) * sqrt(2): keeps the variance of a normal input."""
+    return jax.nn.leaky_relu(x, 0.2) * math.sqrt(2.0)
+
+
+def clip(x: Array, gain: float = 1.0) -> Array:
+    """x limited to +-256 * gain."""
+    return jnp.clip(x, min=-CLIP * gain, max=CLIP * gain)
+
+
+def normalize(x: Array) -> Array:
+    """x [C] divided by its root mean square: x / sqrt(mean(x^2) + 1e-8)."""
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x)) + 1e-8)
+
+
+# Equalised linear: y = x @ (weight * lr / sqrt(I)) + bias * lr.
+
+
+def init_linear(
+    key: Array, fan_in: int, fan_out: int, lr: float = 1.0, bias: float = 0.0
+) -> Parameters:
+    """Stored weight ~ normal(0, 1) / lr, stored bias = its initial value."""
+    return {
+        "weight": jax.random.normal(key, (fan_in, fan_out)) / lr,
+        "bias": jnp.full((fan_out,), bias, jnp.float32),
+    }
+
+
+def linear(p: Parameters, x: Array, lr: float = 1.0) -> Array:
+    """Equalised linear layer: [I] -> [O]."""
+    weight = p["weight"] * (lr / math.sqrt(p["weight"].shape[0]))
+    return x @ weight + p["bias"] * lr
+
+
+# Mapping networks: a stack of equalised linear layers with lrelu and a small learning rate.
+
+MAPPING_LR = 0.01
+
+
+def init_mapping_stack(key: Array, count: int, fan_in: int, width: int) -> list[Parameters]:
+    """The layers of a mapping network: fan_in -> width -> ... -> width."""
+    fans = [fan_in] + [width] * (count - 1)
+    keys = jax.random.split(key, count)
+    return [init_linear(k, fan, width, MAPPING_LR) for k, fan in zip(keys, fans, strict=True)]
+
+
+def mapping_stack(stack: list[Parameters], x: Array) -> Array:
+    """[fan_in] -> [width]: equalised linear + lrelu, learning-rate multiplier 0.01."""
+    for p in stack:
+        x = lrelu(linear(p, x, MAPPING_LR))
+    return x
+
+
+# Modulated linear: W'[i,o] = weight[i,o] s[i]; W'[:,o] /= sqrt(sum_i W'[i,o]^2 + 1e-8).
+# Scaling the input by s and the output by d lets a batch share one matrix product.
+
+
+class Style(NamedTuple):
+    """What a latent does to a modulated layer: s [I] scales its input, d [O] its output."""
+
+    scale: Array
+    demodulation: Array
+
+
+def init_modulated(key: Array, fan_in: int, fan_out: int, w_dim: int) -> Parameters:
+    """Stored weight ~ normal(0, 1), bias 0; the affine layer's bias starts at 1."""
+    weight_key, affine_key = jax.random.split(key)
+    return {
+        "weight": jax.random.normal(weight_key, (fan_in, fan_out)),
+        "bias": jnp.zeros((fan_out,), jnp.float32),
+        "affine": init_linear(affine_key, w_dim, fan_in, bias=1.0),
+    }
+
+
+def style(p: Parameters, w: Array) -> Style:
+    """w [w_dim] -> s = affine(w), d = 1 / sqrt(sum_i (weight[i,o] s[i])^2 + 1e-8)."""
+    scale = linear(p["affine"], w)
+    power = jnp.square(scale) @ jnp.square(p["weight"])
+    return Style(scale, jax.lax.rsqrt(power + 1e-8))
+
+
+def modulated(p: Parameters, style: Style, x: Array) -> Array:
+    """Modulated linear layer with lrelu and clipping: [I] -> [O]."""
+    y = ((x * style.scale) @ p["weight"]) * style.demodulation
+    return clip(lrelu(y + p["bias"]))
+
+
+def projection_style(p: Parameters, w: Array) -> Array:
+    """The style of a to-bi-line or to-RGB layer: s = affine(w) / sqrt(I), [I]."""
+    return linear(p["affine"], w) / math.sqrt(p["weight"].shape[0])
+
+
+def projection(p: Parameters, scale: Array, x: Array) -> Array:
+    """To-bi-line or to-RGB: modulated without demodulation or activation, clipped: [I] -> [O]."""
+    return clip((x * scale) @ p["weight"] + p["bias"])
+
+
+# Convolutions of the discriminator.
+
+
+def init_conv(key: Array, size: int, fan_in: int, fan_out: int) -> Parameters:
+    """A size x size filter ~ normal(0, 1) and a bias of 0."""
+    return {
+        "weight": jax.random.normal(key, (size, size, fan_in, fan_out)),
+        "bias": jnp.zeros((fan_out,), jnp.float32),
+    }
+
+
+def conv(weight: Array, x: Array, stride: int = 1, padding: str = "SAME") -> Array:
+    """Equalised convolution without bias: x * (weight / sqrt(I kh kw)), NHWC."""
+    gain = 1.0 / math.sqrt(math.prod(weight.shape[:3]))
+    return jax.lax.conv_general_dilated(
+        x, weight * gain, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def activate(p: Parameters, x: Array, gain: float = 1.0) -> Array:
+    """lrelu(x + bias) * gain, clipped to +-256 * gain, NHWC."""
+    return clip(lrelu(x + p["bias"][None, None, None, :]) * gain, gain)
+
+
+def blur(x: Array, padding: int, stride: int = 1) -> Array:
+    """Zero-pad both sides, filter with outer([1, 3, 3, 1]) / 64, keep every stride-th: NHWC.
+
+    Written as two sums of shifted slices: depthwise convolutions are slow on many devices.
+    """
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    for axis in (1, 2):
+        last = x.shape[axis] - 3
+        x = sum(
+            tap * jax.lax.slice_in_dim(x, k, k + last, stride, axis)
+            for k, tap in enumerate((0.125, 0.375, 0.375, 0.125))
+        )
+    return x
+
+
+def minibatch_std(x: Array, group_size: int) -> Array:
+    """Append the minibatch standard deviation as a channel: [N, H, W, C] -> [N, H, W, C + 1].
+
+    Sample i belongs to group {i mod (N / G) + k N / G}, G = min(group_size, N). The standard
+    deviation over the group (1e-8 inside the root) is averaged over channels and pixels.
+    """
+    n, h, w, c = x.shape
+    group = min(group_size, n)
+    groups = x.reshape(group, n // group, h, w, c)
+    deviation = groups - groups.mean(axis=0, keepdims=True)
+    std = jnp.sqrt(jnp.square(deviation).mean(axis=0) + 1e-8).mean(axis=(1, 2, 3))
+    feature = jnp.tile(std, group)[:, None, None, None]
+    return jnp.concatenate([x, jnp.broadcast_to(feature, (n, h, w, 1))], axis=-1)

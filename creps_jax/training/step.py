@@ -1,0 +1,264 @@
+"""One training step: G main, G regularisation, D main, D regularisation, moving average.
+
+Each phase draws its own latents and makes its own optimiser update. A step is
+`train_step(task, phases, state, batch) -> (state, metrics)`; the two flags of `phases` say which
+regularisations are due, so that each combination is compiled once.
+
+Notation: N batch, h N / path_length_batch_shrink, L num_ws. Images [N, r, r, channels] in [-1, 1].
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from creps_jax import rng
+from creps_jax.model import coordinates
+from creps_jax.model.generator import repeat_w
+from creps_jax.training import losses
+from creps_jax.training.state import (
+    Task,
+    TrainState,
+    discriminator_optimizer,
+    generator_optimizer,
+)
+
+Array = jax.Array
+Metrics = dict[str, Array]
+
+
+class Phases(NamedTuple):
+    """Which regularisation phases this step has."""
+
+    path_length: bool
+    r1: bool
+
+
+def phases_of(task: Task, step: int) -> Phases:
+    """The phases of the given step, counted from 0."""
+    recipe = task.recipe
+    return Phases(
+        path_length=recipe.path_length_weight > 0 and step % recipe.path_length_interval == 0,
+        r1=recipe.r1_gamma > 0 and step % recipe.r1_interval == 0,
+    )
+
+
+class Batch(NamedTuple):
+    """Real images in [-1, 1], float32 [N, r, r, channels], and labels, one-hot [N, classes]."""
+
+    images: Array
+    labels: Array
+
+
+class Latents(NamedTuple):
+    """One phase's latents z [n, z_dim] and their labels c, one-hot [n, classes]."""
+
+    z: Array
+    c: Array
+
+
+class Draws(NamedTuple):
+    """Every random number of one step."""
+
+    g_main: Latents  # N
+    path_length: Latents  # h
+    noise: Array  # normal(0, 1), [h, r, r, channels]
+    d_main: Latents  # N
+
+
+def draw(task: Task, step: Array) -> Draws:
+    """The random numbers of a step: a function of the seed and the step alone."""
+    config, recipe = task.generator.config, task.recipe
+    root = jax.random.key(task.seed)
+
+    def latents(name: str, count: int) -> Latents:
+        z = jax.random.normal(rng.stream(root, f"{name}_z", step), (count, config.z_dim))
+        if not config.num_classes:
+            return Latents(z, jnp.zeros((count, 0), jnp.float32))
+        label = jax.random.choice(
+            rng.stream(root, f"{name}_label", step),
+            config.num_classes,
+            (count,),
+            p=jnp.asarray(task.label_shares, jnp.float32),
+        )
+        return Latents(z, jax.nn.one_hot(label, config.num_classes))
+
+    half = recipe.batch_size // recipe.path_length_batch_shrink
+    shape = (half, config.resolution, config.resolution, config.image_channels)
+    return Draws(
+        g_main=latents("g_main", recipe.batch_size),
+        path_length=latents("path_length", half),
+        noise=jax.random.normal(rng.stream(root, "path_length_noise", step), shape),
+        d_main=latents("d_main", recipe.batch_size),
+    )
+
+
+def train_step(
+    task: Task, phases: Phases, state: TrainState, batch: dict[str, Array]
+) -> tuple[TrainState, Metrics]:
+    """One step on a batch of the pipeline: {'image': uint8 [N, r, r, channels], 'label': [N]}."""
+    images = batch["image"].astype(jnp.float32) / 127.5 - 1.0
+    labels = jax.nn.one_hot(batch["label"], task.generator.config.num_classes)
+    return update(task, phases, state, Batch(images, labels), draw(task, state.step))
+
+
+def update(
+    task: Task, phases: Phases, state: TrainState, batch: Batch, draws: Draws
+) -> tuple[TrainState, Metrics]:
+    """One step with its random numbers given: a pure function.
+
+    Metrics are float32 scalars; those of a regularisation are there when its phase is.
+    """
+    previous = state
+    state, metrics = g_main(task, state, draws.g_main)
+    if phases.path_length:
+        state, more = g_path_length(task, state, draws.path_length, draws.noise)
+        metrics |= more
+    state, more = d_main(task, state, batch, draws.d_main)
+    metrics |= more
+    if phases.r1:
+        state, more = d_r1(task, state, batch)
+        metrics |= more
+    g_ema = moving_average(task, previous, state.generator)
+    metrics["w_avg/norm"] = jnp.linalg.norm(state.generator["statistics"]["mapping"]["w_avg"])
+    return state.replace(step=state.step + 1, g_ema=g_ema), metrics
+
+
+def synthesize(task: Task, variables: Any, ws: Array) -> Array:
+    """ws [n, L, w_dim] -> images on the training grid [n, r, r, channels]."""
+    t = jnp.asarray(coordinates.training_positions(task.generator.config.resolution))
+    return task.generator.apply(variables, ws, t, t, method="synthesize")
+
+
+def map_latents(task: Task, variables: Any, latents: Latents) -> tuple[Array, Array]:
+    """Latents -> (ws [n, L, w_dim], the mean of w over the batch [w_dim])."""
+    w = task.generator.apply(variables, *latents, method="map")
+    return repeat_w(w, task.generator.config.num_ws), w.mean(axis=0)
+
+
+def with_w_avg(task: Task, variables: Any, batch_mean: Array) -> Any:
+    """The generator's variables with the running mean of w moved towards the batch's mean."""
+    decay = task.recipe.w_avg_decay
+    w_avg = variables["statistics"]["mapping"]["w_avg"]
+    w_avg = decay * w_avg + (1.0 - decay) * batch_mean
+    return {**variables, "statistics": {"mapping": {"w_avg": w_avg}}}
+
+
+def g_main(task: Task, state: TrainState, latents: Latents) -> tuple[TrainState, Metrics]:
+    """The generator learns to raise D's logits."""
+
+    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array]]:
+        variables = {**state.generator, "params": params}
+        ws, w_mean = map_latents(task, variables, latents)
+        images = synthesize(task, variables, ws)
+        logits = task.discriminator.apply(state.discriminator, images, latents.c)
+        return losses.generator_loss(logits), (logits, w_mean)
+
+    params = state.generator["params"]
+    (loss, (logits, w_mean)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    optimizer = generator_optimizer(task.recipe, params)
+    params, optimizer_state = optimizer.update(params, gradients, state.g_optimizer)
+    generator = with_w_avg(task, {**state.generator, "params": params}, w_mean)
+    metrics = {
+        "loss/g": loss,
+        "score/fake": logits.mean(),
+        "sign/fake": jnp.sign(logits).mean(),
+        "gradient_norm/g": optax.tree.norm(gradients),
+    }
+    return state.replace(generator=generator, g_optimizer=optimizer_state), metrics
+
+
+def g_path_length(
+    task: Task, state: TrainState, latents: Latents, noise: Array
+) -> tuple[TrainState, Metrics]:
+    """Path-length regularisation; the loss counts for all steps of its interval."""
+    recipe = task.recipe
+    noise = noise / math.sqrt(noise.shape[1] * noise.shape[2])
+
+    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+        variables = {**state.generator, "params": params}
+        ws, w_mean = map_latents(task, variables, latents)
+        lengths = losses.path_lengths(lambda ws: synthesize(task, variables, ws), ws, noise)
+        penalty, mean = losses.path_length_penalty(
+            lengths, state.path_length_mean, recipe.path_length_decay
+        )
+        loss = recipe.path_length_weight * penalty
+        return loss * recipe.path_length_interval, (loss, mean, w_mean)
+
+    params = state.generator["params"]
+    gradients, (loss, mean, w_mean) = jax.grad(loss_fn, has_aux=True)(params)
+    optimizer = generator_optimizer(recipe, params)
+    params, optimizer_state = optimizer.regularize(params, gradients, state.g_optimizer)
+    generator = with_w_avg(task, {**state.generator, "params": params}, w_mean)
+    state = state.replace(generator=generator, g_optimizer=optimizer_state, path_length_mean=mean)
+    metrics = {
+        "loss/path_length": loss,
+        "path_length/mean": mean,
+        "gradient_norm/g_path_length": optax.tree.norm(gradients),
+    }
+    return state, metrics
+
+
+def d_main(
+    task: Task, state: TrainState, batch: Batch, latents: Latents
+) -> tuple[TrainState, Metrics]:
+    """The discriminator learns to tell reals from the updated generator's fakes."""
+    ws, _ = map_latents(task, state.generator, latents)
+    fakes = jax.lax.stop_gradient(synthesize(task, state.generator, ws))
+
+    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array]]:
+        variables = {"params": params}
+        # Two calls: the minibatch statistics of fakes and reals must not mix.
+        fake_logits = task.discriminator.apply(variables, fakes, latents.c)
+        real_logits = task.discriminator.apply(variables, batch.images, batch.labels)
+        return losses.discriminator_loss(real_logits, fake_logits), real_logits
+
+    params = state.discriminator["params"]
+    (loss, real_logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    optimizer = discriminator_optimizer(task.recipe, params)
+    params, optimizer_state = optimizer.update(params, gradients, state.d_optimizer)
+    metrics = {
+        "loss/d": loss,
+        "score/real": real_logits.mean(),
+        "sign/real": jnp.sign(real_logits).mean(),
+        "gradient_norm/d": optax.tree.norm(gradients),
+    }
+    return state.replace(discriminator={"params": params}, d_optimizer=optimizer_state), metrics
+
+
+def d_r1(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """R1 regularisation on the reals of D main; the loss counts for all steps of its interval."""
+    recipe = task.recipe
+
+    def loss_fn(params: Any) -> tuple[Array, Array]:
+        penalties = losses.r1_penalties(
+            lambda images: task.discriminator.apply({"params": params}, images, batch.labels),
+            batch.images,
+        )
+        loss = 0.5 * recipe.r1_gamma * penalties.mean()
+        return loss * recipe.r1_interval, (loss, penalties.mean())
+
+    params = state.discriminator["params"]
+    gradients, (loss, penalty) = jax.grad(loss_fn, has_aux=True)(params)
+    optimizer = discriminator_optimizer(recipe, params)
+    params, optimizer_state = optimizer.regularize(params, gradients, state.d_optimizer)
+    metrics = {
+        "loss/r1": loss,
+        "r1/penalty": penalty,
+        "gradient_norm/d_r1": optax.tree.norm(gradients),
+    }
+    return state.replace(discriminator={"params": params}, d_optimizer=optimizer_state), metrics
+
+
+def moving_average(task: Task, previous: TrainState, generator: Any) -> Any:
+    """g_ema after the step: beta = 0.5^(N / half-life), which ramps up with the images seen."""
+    recipe = task.recipe
+    images_seen = (previous.step * recipe.batch_size).astype(jnp.float32)
+    half_life = jnp.minimum(recipe.ema_kimg * 1000.0, recipe.ema_rampup * images_seen)
+    beta = 0.5 ** (recipe.batch_size / jnp.maximum(half_life, 1e-8))
+    params = optax.incremental_update(
+        generator["params"], previous.g_ema["params"], step_size=1.0 - beta
+    )
+    return {**generator, "params": params}

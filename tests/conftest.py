@@ -1,0 +1,16 @@
+"""Strict JAX on eight simulated CPU devices; the environment must be set before jax is imported."""
+
+import os
+
+# The simulated devices deadlock unless XLA's thread pool holds at least two threads for each.
+os.environ.setdefault("NPROC", "32")
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+
+import jax
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)

@@ -1,0 +1,351 @@
+"""Real files throughout: what is saved, damaged or killed here lies in pytest's tmp_path."""
+
+import hashlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from creps_jax.checkpoint import Checkpoints, check_config, load_ema
+
+CONFIG = {"generator": {"channel_base": 16, "widths": [8, 4]}, "seed": 3}
+
+
+@flax.struct.dataclass
+class State:
+    step: jax.Array
+    params: dict
+    opt_state: Any
+
+
+def make_state(step: int) -> State:
+    rng = np.random.default_rng(step)
+    params = {
+        "lines": {"kernel": jnp.asarray(rng.standard_normal((16, 8)), jnp.float32)},
+        "bias": jnp.asarray(rng.standard_normal(8), jnp.bfloat16),
+    }
+    return State(jnp.asarray(step, jnp.int32), params, optax.adam(1e-3).init(params))
+
+
+def abstract(state: State, sharding: jax.sharding.Sharding) -> State:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+
+
+def one_device() -> SingleDeviceSharding:
+    return SingleDeviceSharding(jax.devices()[0])
+
+
+def save(checkpoints: Checkpoints, step: int, state: State | None = None) -> None:
+    state = make_state(step) if state is None else state
+    data = {"position": step, "files": ["a", "b"]}
+    checkpoints.save(step, state=state, ema=state.params, data=data, config=CONFIG)
+
+
+def make_run(workdir: Path, steps: tuple[int, ...], keep: int = 2) -> Path:
+    with Checkpoints(workdir, keep=keep) as checkpoints:
+        for step in steps:
+            save(checkpoints, step)
+    return workdir / "checkpoints"
+
+
+def latest_step(workdir: Path) -> int | None:
+    with Checkpoints(workdir, keep=2) as checkpoints:
+        return checkpoints.latest_step()
+
+
+def assert_restores(workdir: Path, step: int) -> None:
+    with Checkpoints(workdir, keep=2) as checkpoints:
+        assert checkpoints.latest_step() == step
+        target = abstract(make_state(step), one_device())
+        state, data = checkpoints.restore(step, target)
+        assert checkpoints.config(step) == CONFIG
+    assert_same(state, make_state(step))
+    assert data == {"position": step, "files": ["a", "b"]}
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert x.dtype == y.dtype and x.shape == y.shape
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def flip_bit(file: Path, rng: random.Random) -> None:
+    data = bytearray(file.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    file.write_bytes(data)
+
+
+def data_file(folder: Path) -> Path:
+    return max((folder / "state").rglob("d/*"), key=lambda file: file.stat().st_size)
+
+
+def test_restored_equals_saved_bit_for_bit(tmp_path):
+    make_run(tmp_path, (10,))
+    assert_restores(tmp_path, 10)
+
+
+@pytest.mark.parametrize("sharded", ["saved", "restored"])
+def test_one_device_and_eight_exchange_checkpoints(tmp_path, sharded):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    eight = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    expected = make_state(10)
+    on_eight = jax.tree.map(lambda x: split if x.ndim else eight, expected)
+    on_one = jax.tree.map(lambda x: one_device(), expected)
+    before, after = (on_eight, on_one) if sharded == "saved" else (on_one, on_eight)
+
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        save(checkpoints, 10, jax.device_put(expected, before))
+        target = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), expected, after
+        )
+        state, _ = checkpoints.restore(checkpoints.latest_step(), target)
+    assert_same(state, expected)
+    assert jax.tree.map(lambda x: x.sharding, state) == after
+    ema, _ = load_ema(tmp_path)
+    assert_same(ema, expected.params)
+    assert all(x.devices() == {jax.devices()[0]} for x in jax.tree.leaves(ema))
+
+
+def test_state_may_be_donated_right_after_save(tmp_path):
+    advance = jax.jit(lambda state: jax.tree.map(lambda x: -x - 1, state), donate_argnums=0)
+    # Own buffers, large enough to be still in writing.
+    state = {"x": jnp.arange(3_000_000.0) + 0, "y": jnp.ones(3_000_000)}
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(1, state=state, ema={"x": state["x"]}, data={}, config={})
+        for _ in range(5):
+            donated, state = state, advance(state)
+        assert donated["x"].is_deleted()
+        target = {name: jax.ShapeDtypeStruct((3_000_000,), jnp.float32) for name in "xy"}
+        target = jax.tree.map(lambda x: x.update(sharding=one_device()), target)
+        restored, _ = checkpoints.restore(checkpoints.latest_step(), target)
+    np.testing.assert_array_equal(restored["x"], np.arange(3_000_000.0, dtype=np.float32))
+    np.testing.assert_array_equal(restored["y"], np.ones(3_000_000, np.float32))
+
+
+def test_a_flipped_bit_in_any_file_is_noticed_and_named(tmp_path, caplog):
+    directory = make_run(tmp_path, (10, 20))
+    rng = random.Random(0)
+    files = [file for file in sorted((directory / "20").rglob("*")) if file.stat().st_size]
+    files = [file.relative_to(directory / "20") for file in files if file.is_file()]
+    assert {file.parts[0] for file in files} >= {"state", "ema", "data", "config", "SHA256SUMS"}
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for file in files:
+            intact = (directory / "20" / file).read_bytes()
+            flip_bit(directory / "20" / file, rng)
+            caplog.clear()
+            assert checkpoints.latest_step() == 10, file
+            assert file.name == "SHA256SUMS" or str(file) in caplog.text
+            (directory / "damaged-20").rename(directory / "20")
+            (directory / "20" / file).write_bytes(intact)
+        assert checkpoints.latest_step() == 20
+
+
+def truncate(folder: Path) -> None:
+    file = data_file(folder)
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def drop_a_line_of_the_sums(folder: Path) -> None:
+    sums = folder / "SHA256SUMS"
+    sums.write_text("".join(sums.read_text().splitlines(keepends=True)[:-1]))
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate,
+        drop_a_line_of_the_sums,
+        empty,
+        lambda folder: data_file(folder).unlink(),
+        lambda folder: shutil.rmtree(folder / "ema"),
+        lambda folder: (folder / "state" / "_METADATA").unlink(),
+        lambda folder: (folder / "SHA256SUMS").unlink(),
+        lambda folder: (folder / "SHA256SUMS").write_bytes(b"\xff\n"),
+    ],
+)
+def test_a_damaged_newest_is_set_aside_and_its_step_saved_anew(tmp_path, caplog, damage):
+    directory = make_run(tmp_path, (10, 20))
+    for _ in range(2):  # The second time, damaged-20 is there already.
+        damage(directory / "20")
+        assert_restores(tmp_path, 10)
+        assert "20 is damaged: " in caplog.text
+        assert names(directory) == {"10", "damaged-20", "unfinished"}
+        make_run(tmp_path, (20,))
+        assert_restores(tmp_path, 20)
+
+
+def test_only_damaged_checkpoints_are_an_error_every_time(tmp_path):
+    directory = make_run(tmp_path, (10, 20))
+    truncate(directory / "10")
+    truncate(directory / "20")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"every checkpoint .*damaged-10, damaged-20"):
+            latest_step(tmp_path)
+
+
+def test_only_unfinished_saves_are_a_reported_new_start(tmp_path, caplog):
+    directory = make_run(tmp_path, (10,))
+    (directory / "10").rename(directory / "unfinished" / "10.orbax-checkpoint-tmp")
+    assert latest_step(tmp_path) is None
+    assert "10.orbax-checkpoint-tmp" in caplog.text
+    assert names(directory) == {"unfinished"} and not names(directory / "unfinished")
+    make_run(tmp_path, (10,))
+    assert_restores(tmp_path, 10)
+
+
+def test_the_newest_are_kept(tmp_path):
+    directory = make_run(tmp_path, (8, 9, 10, 11), keep=3)
+    assert names(directory) == {"9", "10", "11", "unfinished"}
+    assert not names(directory / "unfinished")
+    with pytest.raises(ValueError, match=r"at least 2 checkpoints.*got 1"):
+        Checkpoints(tmp_path, keep=1)
+
+
+def test_a_step_is_not_overwritten(tmp_path):
+    make_run(tmp_path, (10,))
+    with pytest.raises(ValueError, match="step 10 already"):
+        make_run(tmp_path, (10,))
+
+
+def test_a_failed_save_is_raised_by_the_next_and_may_be_repeated(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no space left")
+
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+            patch.setattr(hashlib, "file_digest", fail)
+            save(checkpoints, 10)
+            save(checkpoints, 20)
+        assert checkpoints.latest_step() is None
+        save(checkpoints, 10)
+    assert_restores(tmp_path, 10)
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints", "checkpoints/20"])
+def test_load_ema_takes_workdir_checkpoints_or_step(tmp_path, place):
+    make_run(tmp_path, (10, 20))
+    ema, config = load_ema(tmp_path / place)
+    assert_same(ema, make_state(20).params)
+    assert config == CONFIG
+
+
+def test_load_ema_passes_over_the_damaged_and_changes_nothing(tmp_path, caplog):
+    directory = make_run(tmp_path, (10, 20))
+    (directory / "unfinished" / "30").mkdir()
+    flip_bit(max((directory / "20" / "ema").rglob("d/*")), random.Random(0))
+    before = contents(directory), names(directory)
+    ema, _ = load_ema(tmp_path)
+    assert_same(ema, make_state(10).params)
+    assert "20 is damaged: ema/" in caplog.text
+    assert (contents(directory), names(directory)) == before
+    with pytest.raises(ValueError, match=r"no undamaged checkpoint .*20: ema/.* in 20"):
+        load_ema(directory / "20")
+
+
+def test_load_ema_needs_the_ema_and_the_config_only(tmp_path):
+    directory = make_run(tmp_path, (10,))
+    shutil.rmtree(directory / "10" / "state")
+    ema, _ = load_ema(tmp_path)
+    assert_same(ema, make_state(10).params)
+
+
+def test_load_ema_names_what_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere is no folder; expected a run's workdir"):
+        load_ema(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=f"no checkpoint.* in {tmp_path}"):
+        load_ema(tmp_path)
+
+
+def test_config_differences_are_named_with_both_values():
+    current = {"generator": {"channel_base": 32, "widths": (8, 4)}, "seed": 3, "lr": 0.1}
+    saved = CONFIG | {"old": {}, "report": {"every_steps": 5}}
+    with pytest.raises(ValueError) as error:
+        check_config(saved, current, may_change={"report.every_steps"})
+    lines = str(error.value).splitlines()
+    assert lines[1:-1] == [
+        "  generator.channel_base: 16 in the checkpoint, 32 now",
+        "  lr: absent in the checkpoint, 0.1 now",
+        "  old: {} in the checkpoint, absent now",
+    ]
+    assert "--workdir" in lines[-1]
+
+
+def test_an_allowed_or_no_difference_passes():
+    check_config(CONFIG, CONFIG, may_change=set())
+    check_config(CONFIG, CONFIG | {"seed": 4}, may_change={"seed"})
+
+
+TRAIN = """
+import sys
+import jax, jax.numpy as jnp
+from creps_jax.checkpoint import Checkpoints
+
+def state_at(step):
+    return {"x": jnp.full((600, 1000), step, jnp.float32), "step": jnp.asarray(step, jnp.int32)}
+
+with Checkpoints(sys.argv[1], keep=2) as checkpoints:
+    step = checkpoints.latest_step() or 0
+    while True:
+        step += 1
+        state = state_at(step)
+        checkpoints.save(step, state=state, ema={"x": state["x"]}, data={"step": step}, config={})
+"""
+
+
+def test_sigkill_at_any_moment_leaves_a_whole_newest_checkpoint(tmp_path):
+    rng = random.Random()
+    directory = tmp_path / "checkpoints"
+    target = {
+        "x": jax.ShapeDtypeStruct((600, 1000), jnp.float32, sharding=one_device()),
+        "step": jax.ShapeDtypeStruct((), jnp.int32, sharding=one_device()),
+    }
+    step = 0
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", TRAIN, str(tmp_path)])
+        try:
+            while not (directory / str(step + 2)).exists():
+                assert process.poll() is None
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.3))
+            while not names(directory / "unfinished"):
+                time.sleep(0)
+        finally:
+            process.kill()
+        assert process.wait() == -signal.SIGKILL
+
+        ema, _ = load_ema(tmp_path)
+        with Checkpoints(tmp_path, keep=2) as checkpoints:
+            before, step = step, checkpoints.latest_step()
+            state, data = checkpoints.restore(step, target)
+        assert step >= before + 2
+        assert data == {"step": step} and int(state["step"]) == step
+        assert np.all(np.asarray(state["x"]) == step) and np.all(np.asarray(ema["x"]) == step)
+        assert not list(directory.glob("damaged-*"))
