@@ -56,7 +56,9 @@ def test_the_arrays_have_the_widths_that_their_config_says(arrays, generator, di
 
 def mapped(arrays, generator):
     module, variables = generator
-    return module.apply(variables, arrays["z"], arrays["c"], method="map")
+    return jax.jit(lambda z, c: module.apply(variables, z, c, method="map"))(
+        arrays["z"], arrays["c"]
+    )
 
 
 def mapping_results():
@@ -126,11 +128,15 @@ def discriminate(arrays, discriminator):
 
 
 def test_discriminator_input_gradient_and_r1_penalties(arrays, discriminator):
-    params, real = discriminator[1]["params"], jnp.asarray(nhwc(arrays["real"]))
-    logits = discriminate(arrays, discriminator)
-    gradient = jax.jit(jax.grad(lambda images: logits(params, images).sum()))(real)
+    params, logits = discriminator[1]["params"], discriminate(arrays, discriminator)
+
+    @jax.jit
+    def measure(real):
+        gradient = jax.grad(lambda images: logits(params, images).sum())(real)
+        return gradient, losses.r1_penalties(lambda images: logits(params, images), real)
+
+    gradient, penalties = measure(nhwc(arrays["real"]))
     assert disagreement(gradient, nhwc(arrays["D/input_grad"])) < TOLERANCE["gradient"]
-    penalties = losses.r1_penalties(lambda images: logits(params, images), real)
     expected = arrays["D/r1_penalty_per_image"]
     assert disagreement(penalties, expected) < TOLERANCE["gradient"]
 
@@ -145,65 +151,72 @@ def fakes(arrays, generator, params):
     return module.apply({**variables, "params": params}, z, c, t, t)
 
 
+# Each makes a function of the parameters that returns the loss and what it passed through.
+
+
 def g_main(arrays, generator, discriminator):
-    logits = discriminate(arrays, discriminator)
-    return lambda params: losses.generator_loss(
-        logits(discriminator[1]["params"], fakes(arrays, generator, params))
+    logits, d_params = discriminate(arrays, discriminator), discriminator[1]["params"]
+    return lambda params: (
+        losses.generator_loss(logits(d_params, fakes(arrays, generator, params))),
+        {},
     )
 
 
 def d_main(arrays, generator, discriminator):
     logits = discriminate(arrays, discriminator)
-    fake = fakes(arrays, generator, generator[1]["params"])
     real = jnp.asarray(nhwc(arrays["real"]))
-    return lambda params: losses.discriminator_loss(logits(params, real), logits(params, fake))
+
+    def loss_fn(params):
+        fake = fakes(arrays, generator, generator[1]["params"])
+        return losses.discriminator_loss(logits(params, real), logits(params, fake)), {}
+
+    return loss_fn
 
 
 def d_r1(arrays, generator, discriminator):
     logits = discriminate(arrays, discriminator)
     real, gamma = jnp.asarray(nhwc(arrays["real"])), float(arrays["loss/D_r1_gamma"])
     return lambda params: (
-        0.5 * gamma * losses.r1_penalties(lambda images: logits(params, images), real).mean()
+        0.5 * gamma * losses.r1_penalties(lambda images: logits(params, images), real).mean(),
+        {},
     )
 
 
-def path_length(arrays, generator):
-    """Lengths, penalty and new mean, as functions of the generator's parameters."""
+def g_path_length(arrays, generator, discriminator):
     module, variables = generator
     noise = jnp.asarray(nhwc(arrays["loss/pl_noise_scaled"]))
     t = coordinates.training_positions(arrays.config("resolution"))
     z, c = (jnp.asarray(arrays[k][: len(noise)]) for k in ("z", "c"))
 
-    def measure(params):
+    def loss_fn(params):
         learnt = {**variables, "params": params}
         ws = repeat_w(module.apply(learnt, z, c, method="map"), module.config.num_ws)
         lengths = losses.path_lengths(
             lambda ws: module.apply(learnt, ws, t, t, method="synthesize"), ws, noise
         )
         mean = jnp.asarray(arrays["loss/pl_mean_before"])
-        return lengths, *losses.path_length_penalty(lengths, mean, 0.01)
+        penalty, mean = losses.path_length_penalty(lengths, mean, 0.01)
+        return 2.0 * penalty, {"loss/pl_lengths": lengths, "loss/pl_mean_after": mean}
 
-    return measure
-
-
-def g_pl(arrays, generator, discriminator):
-    measure = path_length(arrays, generator)
-    return lambda params: 2.0 * measure(params)[1]
+    return loss_fn
 
 
-LOSSES = {"G_main": g_main, "G_pl": g_pl, "D_main": d_main, "D_r1": d_r1}
+LOSSES = {"G_main": g_main, "G_pl": g_path_length, "D_main": d_main, "D_r1": d_r1}
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_and_every_parameter_gradient(arrays, generator, discriminator, name):
     loss_fn = LOSSES[name](arrays, generator, discriminator)
-    _, variables = generator if name.startswith("G") else discriminator
-    loss, gradients = jax.jit(jax.value_and_grad(loss_fn))(variables["params"])
+    network = generator if name.startswith("G") else discriminator
+    value_and_grad = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+    (loss, passed), gradients = value_and_grad(network[1]["params"])
     assert disagreement(loss, arrays[f"loss/{name}"]) < TOLERANCE["loss"]
+    for key, value in passed.items():
+        assert disagreement(value, arrays[key]) < TOLERANCE["gradient"], key
 
     expected = arrays.group(f"grad/{name}/")
     tolerance = TOLERANCE["r1_gradient" if name == "D_r1" else "gradient"]
-    ours = official_arrays(generator if name.startswith("G") else discriminator, gradients)
+    ours = official_arrays(network, gradients)
     unused = {k: v for k, v in expected.items() if k not in ours}
     assert all(official.UNUSED.fullmatch(k) and not v.any() for k, v in unused.items())
     used = expected.keys() - unused.keys()
@@ -219,12 +232,6 @@ def official_arrays(network, params):
     is_generator = hasattr(module.config, "z_dim")
     names = official.generator_names if is_generator else official.discriminator_names
     return official.to_arrays(names(module.config)["params"], params)
-
-
-def test_path_lengths_and_their_mean(arrays, generator):
-    lengths, _, mean = path_length(arrays, generator)(generator[1]["params"])
-    assert disagreement(lengths, arrays["loss/pl_lengths"]) < TOLERANCE["gradient"]
-    assert disagreement(mean, arrays["loss/pl_mean_after"]) < TOLERANCE["gradient"]
 
 
 # Whole training steps.

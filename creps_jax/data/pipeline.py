@@ -1,0 +1,70 @@
+"""Shuffle, mirror and batch a source with Grain; the iterator's state is one small JSON value."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+from absl import flags
+from grain.experimental import ElasticIterator
+
+from creps_jax.config import DataConfig
+from creps_jax.data.sources import Source
+
+
+class BatchIterator(Protocol):
+    """What `make_iterator` returns: an endless iterator with a state, to be closed after use."""
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
+
+    def __next__(self) -> dict[str, np.ndarray]: ...
+
+    def get_state(self) -> dict[str, Any]: ...
+
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def make_iterator(
+    source: Source,
+    config: DataConfig,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> BatchIterator:
+    """Endless batches {'image': uint8 [N, H, W, C], 'label': int32 [N]} of this process's share.
+
+    `batch_size` is that of all processes together; N = batch_size / process_count. Every epoch is
+    another permutation of the whole source. The state, {'global_next_index': int}, is that of all
+    processes: it restores the exact next batch on any number of processes, threads and workers.
+    """
+    if batch_size % process_count:
+        raise ValueError(
+            f"the batch size {batch_size} is not divisible by the {process_count} processes"
+        )
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    if config.mirror:
+        dataset = dataset.random_map(_mirror)
+    if config.workers and not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags; not all callers have any.
+    return iter(
+        ElasticIterator(
+            dataset,
+            batch_size,
+            grain.sharding.ShardOptions(process_index, process_count),
+            # Each thread makes a whole batch, so the buffer is counted in batches.
+            read_options=grain.ReadOptions(config.threads, prefetch_buffer_size=config.threads),
+            multiprocessing_options=grain.MultiprocessingOptions(config.workers)
+            if config.workers
+            else None,
+        )
+    )
+
+
+def _mirror(example: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Flips the image [H, W, C] left-right with probability 1/2."""
+    if rng.random() < 0.5:
+        return {**example, "image": example["image"][:, ::-1]}
+    return example

@@ -1,0 +1,254 @@
+"""Random-access sources of uint8 images and labels: a folder, a StyleGAN zip, procedural scenes.
+
+`source[i]` is {'image': uint8 [resolution, resolution, image_channels], 'label': int32 []}.
+Sources are read by many threads at once and pickle to worker processes. Every file is decoded
+once before training starts, so that a damaged one cannot stop a run that is under way.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import time
+import uuid
+from typing import Protocol
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from creps_jax.config import DataConfig
+from creps_jax.data import procedural
+from creps_jax.data.containers import Container, Folder, Zip
+from creps_jax.data.decode import UnreadableError, fit_square, read_image
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+LABELS_FILE = "dataset.json"
+_PROGRESS_SEC = 5.0
+
+
+class Source(Protocol):
+    """What `open_source` returns."""
+
+    label_counts: np.ndarray  # int64 [num_classes]: how often each class occurs.
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
+
+
+def open_source(config: DataConfig, index_path: pathlib.Path | None = None) -> Source:
+    """Opens `config.source` with every image checked, the unreadable ones named and left out.
+
+    Args:
+      config: what to read and how.
+      index_path: where the result of the check is kept, so that a resumed run starts at once.
+
+    Raises:
+      ValueError: the source cannot be opened, too many of its images are unreadable, an image has
+        the wrong size, or the labels do not fit `config.num_classes`.
+    """
+    scheme, _, rest = config.source.partition(":")
+    if scheme == "procedural":
+        return ProceduralSource(config)
+    containers = {"folder": Folder, "zip": Zip}
+    if scheme not in containers or not rest:
+        raise ValueError(
+            f"data.source={config.source!r} is none of 'folder:PATH', 'zip:PATH' and "
+            "'procedural:COUNT'"
+        )
+    container = containers[scheme](pathlib.Path(rest).expanduser())
+    files = container.names()
+    names = sorted(filter(_is_image, files))
+    if not names:
+        raise ValueError(
+            f"data.source={config.source!r} has {len(files)} files but no images "
+            f"({' '.join(IMAGE_SUFFIXES)}); check the path"
+        )
+    labels = _read_labels(container, names, config) if config.num_classes else {}
+    unreadable = _check(container, names, config, index_path)
+    return ImageSource(container, [n for n in names if n not in unreadable], labels, config)
+
+
+def _is_image(name: str) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return not hidden and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+class ImageSource:
+    """The named images of a container, decoded on access; without labels the class is 0."""
+
+    def __init__(
+        self, container: Container, names: list[str], labels: dict[str, int], config: DataConfig
+    ):
+        self.names = names
+        self._container = container
+        self._config = config
+        self._labels = np.array([labels.get(name, 0) for name in names], np.int32)
+        self.label_counts = np.bincount(self._labels, minlength=config.num_classes)
+        self.label_counts = self.label_counts[: config.num_classes]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        config, name = self._config, self.names[index]
+        size = config.resolution
+        try:
+            image = _load(self._container, name, config)
+        except UnreadableError as error:
+            raise ValueError(
+                f"data.source={config.source!r}: {name} was readable when it was checked and no "
+                f"longer is: {error}"
+            ) from error
+        if image.size != (size, size):
+            image = fit_square(image, size)
+        pixels = np.asarray(image).reshape(size, size, config.image_channels)
+        return {"image": pixels, "label": self._labels[index]}
+
+
+class ProceduralSource:
+    """`COUNT` drawn scenes: they have no labels and need no check."""
+
+    def __init__(self, config: DataConfig):
+        count = config.source.partition(":")[2]
+        if not (count.isascii() and count.isdigit() and int(count) > 0):
+            raise ValueError(
+                f"data.source={config.source!r}: COUNT must be a positive integer, not {count!r}; "
+                "for example 'procedural:10000'"
+            )
+        if config.num_classes:
+            raise ValueError(
+                f"data.source={config.source!r} has no labels but data.num_classes is "
+                f"{config.num_classes}; set it to 0"
+            )
+        self._count = int(count)
+        self._config = config
+        self.label_counts = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        config = self._config
+        image = procedural.scene(index, config.resolution, config.image_channels)
+        return {"image": image, "label": np.int32(0)}
+
+
+def _load(container: Container, name: str, config: DataConfig) -> Image.Image:
+    """The decoded image in its own size.
+
+    Raises UnreadableError when it cannot be decoded, ValueError when its size is not accepted.
+    """
+    try:
+        data = container.read(name)
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+    image = read_image(data, config.image_channels)
+    size = config.resolution
+    if image.size != (size, size) and not config.resize:
+        raise ValueError(
+            f"data.source={config.source!r}: {name} has {image.width}x{image.height} pixels "
+            f"(width x height), data.resolution asks for {size}x{size}; to scale and crop images "
+            "of other sizes set --config.data.resize=True"
+        )
+    return image
+
+
+def _check(
+    container: Container, names: list[str], config: DataConfig, index_path: pathlib.Path | None
+) -> dict[str, str]:
+    """The unreadable among the names, with the reasons; ValueError when they are too many."""
+    described = [config.source, config.resolution, config.resize, names, container.version(names)]
+    key = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    unreadable = _read_index(index_path, key) if index_path else None
+    if unreadable is None:
+        unreadable = _find_unreadable(container, names, config)
+        if index_path:
+            _write_index(index_path, key, unreadable)
+    if not unreadable:
+        return {}
+    found = f"{len(unreadable)} of {len(names)} images in {config.source!r} are unreadable"
+    if len(unreadable) == len(names) or len(unreadable) > config.max_unreadable * len(names):
+        first = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:5])
+        raise ValueError(
+            f"data.source: {found}, more than data.max_unreadable={config.max_unreadable} allows; "
+            f"repair or remove them. The first are: {first}"
+        )
+    logging.warning("%s and left out.", found)
+    return unreadable
+
+
+def _find_unreadable(container: Container, names: list[str], config: DataConfig) -> dict[str, str]:
+    """Decodes every image once and names the unreadable in the log, with progress."""
+
+    def reason(name: str) -> str | None:
+        try:
+            _load(container, name, config)
+        except UnreadableError as error:
+            return str(error)
+        return None
+
+    unreadable = {}
+    start = reported = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(config.threads) as pool:
+        for done, (name, why) in enumerate(zip(names, pool.map(reason, names), strict=True), 1):
+            if why is not None:
+                logging.warning("Unreadable image left out: %s: %s", name, why)
+                unreadable[name] = why
+            now = time.monotonic()
+            if now - reported > _PROGRESS_SEC:
+                reported, rate = now, done / (now - start)
+                logging.info(
+                    "Checked %d of %d images, %.0f a second, %.0f seconds left.",
+                    *(done, len(names), rate, (len(names) - done) / rate),
+                )
+    return unreadable
+
+
+def _read_index(path: pathlib.Path, key: str) -> dict[str, str] | None:
+    """The unreadable images of an earlier check, None when there is none of these very files."""
+    try:
+        index = json.loads(path.read_text())
+        return dict(index["unreadable"]) if index["key"] == key else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logging.warning("%s is broken (%s); checking the images again.", path, error)
+        return None
+
+
+def _write_index(path: pathlib.Path, key: str, unreadable: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    temporary.write_text(json.dumps({"key": key, "unreadable": unreadable}, indent=1))
+    os.replace(temporary, path)
+
+
+def _read_labels(container: Container, names: list[str], config: DataConfig) -> dict[str, int]:
+    """The class of each name, from the StyleGAN form {"labels": [[name, class], ...]}."""
+    where = f"data.source={config.source!r}: {LABELS_FILE}"
+    wanted = f"data.num_classes={config.num_classes}"
+    if LABELS_FILE not in container.names():
+        raise ValueError(
+            f"{where} is missing but {wanted} needs it; add it or set num_classes to 0"
+        )
+    try:
+        labels = dict(json.loads(container.read(LABELS_FILE)).get("labels") or [])
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{where} does not have the form {{"labels": [["name.png", 0], ...]}}: {error}'
+        ) from error
+    if not labels:
+        raise ValueError(f"{where} has no labels but {wanted} needs them; set num_classes to 0")
+    for name in names:
+        if name not in labels:
+            raise ValueError(f"{where} has no label for {name}, but {wanted} needs one for each")
+        label = labels[name]
+        if type(label) is not int or not 0 <= label < config.num_classes:
+            raise ValueError(
+                f"{where} gives {name} the label {label!r}; {wanted} accepts the integers "
+                f"0..{config.num_classes - 1}"
+            )
+    return labels
