@@ -12,6 +12,7 @@ and summed inside unfinished/ and then renamed, so a folder named by a step was 
 import concurrent.futures
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Set
@@ -21,8 +22,12 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from absl import logging
 from jax.experimental import multihost_utils
+
+from creps_jax.config import parse
+from creps_jax.model.generator import Generator, Variables
+
+_log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "checkpoints"
 _SUMS = "SHA256SUMS"
@@ -72,7 +77,7 @@ class Checkpoints:
 
         Args:
             step: the number of finished training steps, which names the checkpoint.
-            state: a pytree of jax arrays: all that training continues from.
+            state: a pytree of jax arrays: all that training continues from but the EMA.
             ema: nested dicts of jax arrays: what rendering needs.
             data: the data iterator's state, of JSON values.
             config: the run's whole config, nested dicts of JSON values.
@@ -118,20 +123,22 @@ class Checkpoints:
         """Returns the config that the checkpoint of `step` was saved with."""
         return _restore(self._directory / str(step), config=ocp.args.JsonRestore()).config
 
-    def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
-        """Returns the state and the data iterator's state that were saved at `step`.
+    def restore(self, step: int, abstract_state: Any, abstract_ema: dict) -> tuple[Any, dict, dict]:
+        """Returns the state, the EMA and the data iterator's state that were saved at `step`.
 
         Args:
             step: what latest_step() returned.
             abstract_state: the state's pytree with jax.ShapeDtypeStruct leaves, whose shardings
                 the restored arrays get, whatever devices they were saved from.
+            abstract_ema: the same of the EMA.
         """
         restored = _restore(
             self._directory / str(step),
             state=ocp.args.StandardRestore(abstract_state),
+            ema=ocp.args.StandardRestore(abstract_ema),
             data=ocp.args.JsonRestore(),
         )
-        return restored.state, restored.data
+        return restored.state, restored.ema, restored.data
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, None
@@ -141,7 +148,7 @@ class Checkpoints:
     def _clear_unfinished(self) -> None:
         self._unfinished.mkdir(parents=True, exist_ok=True)
         for folder in self._unfinished.iterdir():
-            logging.warning("Deleting %s, left unfinished by an earlier process.", folder)
+            _log.warning("Deleting %s, left unfinished by an earlier process.", folder)
             shutil.rmtree(folder)
 
     def _finish(self, folder: Path) -> None:
@@ -160,7 +167,7 @@ class Checkpoints:
             if not files:
                 return
             aside = folder.with_name(f"damaged-{folder.name}")
-            logging.error("%s is damaged: %s. Renamed to %s.", folder, ", ".join(files), aside.name)
+            _log.error("%s is damaged: %s. Renamed to %s.", folder, ", ".join(files), aside.name)
             if aside.exists():  # Training has been at this step before and saved it anew since.
                 shutil.rmtree(aside)
             folder.rename(aside)
@@ -212,6 +219,17 @@ def load_ema(path: str | os.PathLike) -> tuple[dict, dict]:
     return restored.ema, restored.config
 
 
+def load_generator(path: str | os.PathLike) -> tuple[Generator, Variables]:
+    """Returns the generator that a run saved last, with its EMA's variables: see load_ema.
+
+    Raises:
+        FileNotFoundError: `path` is no folder, or there is no checkpoint in it.
+        ValueError: the checkpoints there are all damaged, or this version cannot read the config.
+    """
+    variables, config = load_ema(path)
+    return Generator(parse(config).generator), variables
+
+
 def _undamaged_folder(path: Path) -> Path:
     if not path.is_dir():
         raise FileNotFoundError(
@@ -225,7 +243,7 @@ def _undamaged_folder(path: Path) -> Path:
         damaged = _damaged_files(folder, skip=("state/", "data/"))
         if not damaged:
             return folder
-        logging.warning("%s is damaged: %s.", folder, ", ".join(damaged))
+        _log.warning("%s is damaged: %s.", folder, ", ".join(damaged))
     raise ValueError(f"no undamaged checkpoint in {path}: {', '.join(damaged)} in {folder.name}")
 
 

@@ -1,6 +1,7 @@
 """The device mesh and the one table of how arrays lie on it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,3 +22,8 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 def named(mesh: Mesh, kind: str) -> NamedSharding:
     """The sharding of one kind of array of the table."""
     return NamedSharding(mesh, PARTITION_SPECS[kind])
+
+
+def constrain(mesh: Mesh, kind: str, tree: Any) -> Any:
+    """Inside a compiled function: lay every array of the tree as the table says."""
+    return jax.lax.with_sharding_constraint(tree, named(mesh, kind))

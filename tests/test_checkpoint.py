@@ -69,9 +69,10 @@ def assert_restores(workdir: Path, step: int) -> None:
     with Checkpoints(workdir, keep=2) as checkpoints:
         assert checkpoints.latest_step() == step
         target = abstract(make_state(step), one_device())
-        state, data = checkpoints.restore(step, target)
+        state, ema, data = checkpoints.restore(step, target, target.params)
         assert checkpoints.config(step) == CONFIG
     assert_same(state, make_state(step))
+    assert_same(ema, state.params)
     assert data == {"position": step, "files": ["a", "b"]}
 
 
@@ -121,8 +122,9 @@ def test_one_device_and_eight_exchange_checkpoints(tmp_path, sharded):
         target = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), expected, after
         )
-        state, _ = checkpoints.restore(checkpoints.latest_step(), target)
+        state, ema, _ = checkpoints.restore(checkpoints.latest_step(), target, target.params)
     assert_same(state, expected)
+    assert_same(ema, expected.params)
     assert jax.tree.map(lambda x: x.sharding, state) == after
     ema, _ = load_ema(tmp_path)
     assert_same(ema, expected.params)
@@ -140,7 +142,8 @@ def test_state_may_be_donated_right_after_save(tmp_path):
         assert donated["x"].is_deleted()
         target = {name: jax.ShapeDtypeStruct((3_000_000,), jnp.float32) for name in "xy"}
         target = jax.tree.map(lambda x: x.update(sharding=one_device()), target)
-        restored, _ = checkpoints.restore(checkpoints.latest_step(), target)
+        latest = checkpoints.latest_step()
+        restored, _, _ = checkpoints.restore(latest, target, {"x": target["x"]})
     np.testing.assert_array_equal(restored["x"], np.arange(3_000_000.0, dtype=np.float32))
     np.testing.assert_array_equal(restored["y"], np.ones(3_000_000, np.float32))
 
@@ -344,7 +347,7 @@ def test_sigkill_at_any_moment_leaves_a_whole_newest_checkpoint(tmp_path):
         ema, _ = load_ema(tmp_path)
         with Checkpoints(tmp_path, keep=2) as checkpoints:
             before, step = step, checkpoints.latest_step()
-            state, data = checkpoints.restore(step, target)
+            state, _, data = checkpoints.restore(step, target, {"x": target["x"]})
         assert step >= before + 2
         assert data == {"step": step} and int(state["step"]) == step
         assert np.all(np.asarray(state["x"]) == step) and np.all(np.asarray(ema["x"]) == step)

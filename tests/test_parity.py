@@ -13,6 +13,7 @@ from creps_jax.config import RecipeConfig, channel_widths
 from creps_jax.interop import official
 from creps_jax.model import coordinates
 from creps_jax.model.generator import repeat_w
+from creps_jax.sharding import make_mesh, named
 from creps_jax.training import losses, step
 from creps_jax.training.state import Task, begin
 
@@ -276,15 +277,16 @@ def recorded_step(arrays, t, recipe):
 def test_training_steps():
     arrays = parity_arrays.load("train_steps")
     generator, discriminator = arrays.generator("init/G/"), arrays.discriminator("init/D/")
-    task = Task(generator[0], discriminator[0], recipe_of(arrays), seed=0, label_shares=())
+    mesh = make_mesh(jax.devices()[:1])
+    task = Task(generator[0], discriminator[0], recipe_of(arrays), 0, (), mesh)
     state = begin(task, generator[1], discriminator[1])
-    update = jax.jit(step.update, static_argnums=(0, 1))
+    state = jax.device_put(state, named(mesh, "state"))
     steps = sorted({int(m[1]) for k in arrays.entries if (m := re.match(r"iter(\d+)/", k))})
     compared = 0
     for t in steps:
         phases = step.phases_of(task, t)
         assert phases.path_length == (f"iter{t}/z_Greg" in arrays.entries)
-        state, _ = update(task, phases, state, *recorded_step(arrays, t, task.recipe))
+        state, _ = step.update(task, phases, state, *recorded_step(arrays, t, task.recipe))
         mean = arrays[f"iter{t}/pl_mean"]
         assert disagreement(state.path_length_mean, mean) < TOLERANCE["steps"]
         compared += compare_state(arrays, f"after{t}/", generator, discriminator, state)

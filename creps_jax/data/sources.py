@@ -8,6 +8,7 @@ once before training starts, so that a damaged one cannot stop a run that is und
 import concurrent.futures
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import time
@@ -15,7 +16,6 @@ import uuid
 from typing import Protocol
 
 import numpy as np
-from absl import logging
 from PIL import Image
 
 from creps_jax.config import DataConfig
@@ -23,6 +23,9 @@ from creps_jax.data import procedural
 from creps_jax.data.containers import Container, Folder, Zip
 from creps_jax.data.decode import UnreadableError, fit_square, read_image
 
+_log = logging.getLogger(__name__)
+
+CACHE_MIB = 256  # Sets that are no larger once decoded are kept in memory.
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 LABELS_FILE = "dataset.json"
 _PROGRESS_SEC = 5.0
@@ -51,7 +54,7 @@ def open_source(config: DataConfig, index_path: pathlib.Path | None = None) -> S
     """
     scheme, _, rest = config.source.partition(":")
     if scheme == "procedural":
-        return ProceduralSource(config)
+        return _cached(ProceduralSource(config), config)
     containers = {"folder": Folder, "zip": Zip}
     if scheme not in containers or not rest:
         raise ValueError(
@@ -68,7 +71,15 @@ def open_source(config: DataConfig, index_path: pathlib.Path | None = None) -> S
         )
     labels = _read_labels(container, names, config) if config.num_classes else {}
     unreadable = _check(container, names, config, index_path)
-    return ImageSource(container, [n for n in names if n not in unreadable], labels, config)
+    readable = [name for name in names if name not in unreadable]
+    return _cached(ImageSource(container, readable, labels, config), config)
+
+
+def _cached(source: Source, config: DataConfig) -> Source:
+    """The source, kept in memory when it is small."""
+    bytes_each = config.resolution**2 * config.image_channels
+    small = len(source) * bytes_each <= CACHE_MIB * 2**20
+    return CachedSource(source) if small else source
 
 
 def _is_image(name: str) -> bool:
@@ -106,6 +117,24 @@ class ImageSource:
             image = fit_square(image, size)
         pixels = np.asarray(image).reshape(size, size, config.image_channels)
         return {"image": pixels, "label": self._labels[index]}
+
+
+class CachedSource:
+    """A small source whose examples are decoded once, when they are first asked for."""
+
+    def __init__(self, source: Source):
+        self._source = source
+        self._examples: dict[int, dict[str, np.ndarray]] = {}
+        self.label_counts = source.label_counts
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        # Two threads may decode the same example: the results are equal.
+        if index not in self._examples:
+            self._examples[index] = self._source[index]
+        return self._examples[index]
 
 
 class ProceduralSource:
@@ -176,7 +205,7 @@ def _check(
             f"data.source: {found}, more than data.max_unreadable={config.max_unreadable} allows; "
             f"repair or remove them. The first are: {first}"
         )
-    logging.warning("%s and left out.", found)
+    _log.warning("%s and left out.", found)
     return unreadable
 
 
@@ -195,12 +224,12 @@ def _find_unreadable(container: Container, names: list[str], config: DataConfig)
     with concurrent.futures.ThreadPoolExecutor(config.threads) as pool:
         for done, (name, why) in enumerate(zip(names, pool.map(reason, names), strict=True), 1):
             if why is not None:
-                logging.warning("Unreadable image left out: %s: %s", name, why)
+                _log.warning("Unreadable image left out: %s: %s", name, why)
                 unreadable[name] = why
             now = time.monotonic()
             if now - reported > _PROGRESS_SEC:
                 reported, rate = now, done / (now - start)
-                logging.info(
+                _log.info(
                     "Checked %d of %d images, %.0f a second, %.0f seconds left.",
                     *(done, len(names), rate, (len(names) - done) / rate),
                 )
@@ -215,7 +244,7 @@ def _read_index(path: pathlib.Path, key: str) -> dict[str, str] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        logging.warning("%s is broken (%s); checking the images again.", path, error)
+        _log.warning("%s is broken (%s); checking the images again.", path, error)
         return None
 
 

@@ -6,6 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from creps_jax import rng
 from creps_jax.config import RecipeConfig
@@ -23,6 +24,7 @@ class Task(NamedTuple):
     recipe: RecipeConfig
     seed: int
     label_shares: tuple[float, ...]  # how often each class occurs in the data set
+    mesh: Mesh  # the devices
 
 
 @flax.struct.dataclass

@@ -1,20 +1,23 @@
 """One training step: G main, G regularisation, D main, D regularisation, moving average.
 
-Each phase draws its own latents and makes its own optimiser update. A step is
-`train_step(task, phases, state, batch) -> (state, metrics)`; the two flags of `phases` say which
-regularisations are due, so that each combination is compiled once.
+Each phase draws its own latents and makes its own optimiser update. A step is the pure function
+`train_step(task, phases, state, batch) -> (state, metrics)`. It is compiled phase by phase: a plain
+step and a regularised one share the programs of the phases that both have, and none is compiled
+twice. Each phase donates the state that it is given.
 
 Notation: N batch, h N / path_length_batch_shrink, L num_ws. Images [N, r, r, channels] in [-1, 1].
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from creps_jax import rng
+from creps_jax import rng, sharding
 from creps_jax.model import coordinates
 from creps_jax.model.generator import repeat_w
 from creps_jax.training import losses
@@ -99,19 +102,16 @@ def train_step(
     task: Task, phases: Phases, state: TrainState, batch: dict[str, Array]
 ) -> tuple[TrainState, Metrics]:
     """One step on a batch of the pipeline: {'image': uint8 [N, r, r, channels], 'label': [N]}."""
-    images = batch["image"].astype(jnp.float32) / 127.5 - 1.0
-    labels = jax.nn.one_hot(batch["label"], task.generator.config.num_classes)
-    return update(task, phases, state, Batch(images, labels), draw(task, state.step))
+    return update(task, phases, state, *prepare(task, state.step, batch))
 
 
 def update(
     task: Task, phases: Phases, state: TrainState, batch: Batch, draws: Draws
 ) -> tuple[TrainState, Metrics]:
-    """One step with its random numbers given: a pure function.
+    """One step with its random numbers given.
 
     Metrics are float32 scalars; those of a regularisation are there when its phase is.
     """
-    previous = state
     state, metrics = g_main(task, state, draws.g_main)
     if phases.path_length:
         state, more = g_path_length(task, state, draws.path_length, draws.noise)
@@ -121,9 +121,27 @@ def update(
     if phases.r1:
         state, more = d_r1(task, state, batch)
         metrics |= more
-    g_ema = moving_average(task, previous, state.generator)
-    metrics["w_avg/norm"] = jnp.linalg.norm(state.generator["statistics"]["mapping"]["w_avg"])
-    return state.replace(step=state.step + 1, g_ema=g_ema), metrics
+    state, more = finish(task, state)
+    return state, metrics | more
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def prepare(task: Task, step: Array, batch: dict[str, Array]) -> tuple[Batch, Draws]:
+    """What a step works on: scaled images, one-hot labels and the step's random numbers."""
+    images = batch["image"].astype(jnp.float32) / 127.5 - 1.0
+    labels = jax.nn.one_hot(batch["label"], task.generator.config.num_classes)
+    return sharding.constrain(task.mesh, "batch", (Batch(images, labels), draw(task, step)))
+
+
+def phase(function: Callable[..., tuple[TrainState, Metrics]]) -> Callable[..., Any]:
+    """A part of the step as one compiled program (task, state, ...) -> (state, metrics)."""
+
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    @functools.wraps(function)
+    def run(task: Task, state: TrainState, *inputs: Any) -> tuple[TrainState, Metrics]:
+        return sharding.constrain(task.mesh, "state", function(task, state, *inputs))
+
+    return run
 
 
 def synthesize(task: Task, variables: Any, ws: Array) -> Array:
@@ -146,6 +164,7 @@ def with_w_avg(task: Task, variables: Any, batch_mean: Array) -> Any:
     return {**variables, "statistics": {"mapping": {"w_avg": w_avg}}}
 
 
+@phase
 def g_main(task: Task, state: TrainState, latents: Latents) -> tuple[TrainState, Metrics]:
     """The generator learns to raise D's logits."""
 
@@ -170,6 +189,7 @@ def g_main(task: Task, state: TrainState, latents: Latents) -> tuple[TrainState,
     return state.replace(generator=generator, g_optimizer=optimizer_state), metrics
 
 
+@phase
 def g_path_length(
     task: Task, state: TrainState, latents: Latents, noise: Array
 ) -> tuple[TrainState, Metrics]:
@@ -201,6 +221,7 @@ def g_path_length(
     return state, metrics
 
 
+@phase
 def d_main(
     task: Task, state: TrainState, batch: Batch, latents: Latents
 ) -> tuple[TrainState, Metrics]:
@@ -228,6 +249,7 @@ def d_main(
     return state.replace(discriminator={"params": params}, d_optimizer=optimizer_state), metrics
 
 
+@phase
 def d_r1(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """R1 regularisation on the reals of D main; the loss counts for all steps of its interval."""
     recipe = task.recipe
@@ -252,13 +274,20 @@ def d_r1(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState, Metri
     return state.replace(discriminator={"params": params}, d_optimizer=optimizer_state), metrics
 
 
-def moving_average(task: Task, previous: TrainState, generator: Any) -> Any:
-    """g_ema after the step: beta = 0.5^(N / half-life), which ramps up with the images seen."""
-    recipe = task.recipe
-    images_seen = (previous.step * recipe.batch_size).astype(jnp.float32)
+@phase
+def finish(task: Task, state: TrainState) -> tuple[TrainState, Metrics]:
+    """The moving average of the generator, and the end of the step.
+
+    beta = 0.5^(N / half-life), where the half-life ramps up with the images seen before this step;
+    all but the parameters is copied.
+    """
+    recipe, generator = task.recipe, state.generator
+    images_seen = (state.step * recipe.batch_size).astype(jnp.float32)
     half_life = jnp.minimum(recipe.ema_kimg * 1000.0, recipe.ema_rampup * images_seen)
     beta = 0.5 ** (recipe.batch_size / jnp.maximum(half_life, 1e-8))
     params = optax.incremental_update(
-        generator["params"], previous.g_ema["params"], step_size=1.0 - beta
+        generator["params"], state.g_ema["params"], step_size=1.0 - beta
     )
-    return {**generator, "params": params}
+    g_ema = {**generator, "params": params}
+    metrics = {"w_avg/norm": jnp.linalg.norm(generator["statistics"]["mapping"]["w_avg"])}
+    return state.replace(step=state.step + 1, g_ema=g_ema), metrics

@@ -170,7 +170,7 @@ def test_a_wrong_size_is_an_error_or_is_resized(folder):
 
 def test_a_long_check_reports_its_progress(folder, caplog, monkeypatch):
     monkeypatch.setattr(sources, "_PROGRESS_SEC", 0)
-    with caplog.at_level(logging.INFO, "absl"):
+    with caplog.at_level(logging.INFO, "creps_jax"):
         open_source(data_config(f"folder:{folder}"))
     pattern = r"Checked \d+ of 10 images, \d+ a second, \d+ seconds left\."
     assert any(re.fullmatch(pattern, message) for message in messages(caplog, logging.INFO))

@@ -1,0 +1,64 @@
+"""Every field of a run, with the paper's values for 256 x 256. Other configs change some of them.
+
+Durations are in kimg: thousands of real images shown to the discriminator.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The default config."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # of every random draw of the run
+    config.total_kimg = 25000.0  # length of the run, kimg
+    config.batch_size = 32  # images per step, over all devices
+    config.resolution = 256  # of the training images, px; a power of two from 8
+    config.image_channels = 3  # 3: RGB, 1: grey
+    config.num_classes = 0  # classes of a conditional model; 0: unconditional
+
+    config.data = data = ml_collections.ConfigDict()
+    data.source = "folder:datasets/images"  # 'folder:PATH', 'zip:PATH' or 'procedural:COUNT'
+    data.mirror = False  # flip every other image left-right
+    data.resize = False  # scale and centre-crop images of other sizes; False: they are an error
+    data.max_unreadable = 0.01  # largest share of unreadable files that is skipped
+    data.threads = 4  # decoding threads
+    data.workers = 0  # decoding processes; 0: threads only, better on few cores
+
+    config.generator = generator = ml_collections.ConfigDict()
+    generator.z_dim = 512  # size of the latent z
+    generator.w_dim = 512  # size of the latent w
+    generator.mapping_layers = 8  # layers from z to w
+    generator.channel_base = 65536  # block b has channel_base / b channels,
+    generator.channel_max = 1024  # but at most so many
+    generator.biline_channels = 32  # channels of a line's features and of a pixel's
+    generator.thickness = 8  # products summed in a composition
+    generator.bandwidth = 10.0  # standard deviation of the Fourier frequencies, cycles per image
+
+    config.discriminator = discriminator = ml_collections.ConfigDict()
+    discriminator.channel_base = 32768  # resolution b has channel_base / b channels,
+    discriminator.channel_max = 512  # but at most so many
+    discriminator.mbstd_group_size = 4  # images per group of the minibatch standard deviation
+    discriminator.mapping_layers = 8  # layers of the class mapping; conditional models only
+
+    config.recipe = recipe = ml_collections.ConfigDict()
+    recipe.learning_rate = 0.002  # of Adam, for both networks
+    recipe.adam_b2 = 0.99  # decay of Adam's second moment
+    recipe.r1_gamma = 2.0  # weight of the R1 penalty; about x4 per doubling of the resolution
+    recipe.r1_interval = 16  # steps from one R1 phase to the next
+    recipe.path_length_weight = 2.0  # weight of the path-length penalty; 0: none
+    recipe.path_length_decay = 0.01  # step of the running mean of path lengths
+    recipe.path_length_interval = 4  # steps from one path-length phase to the next
+    recipe.path_length_batch_shrink = 2  # path lengths are measured on batch_size / this images
+    recipe.w_avg_decay = 0.998  # decay of the running mean of w
+    recipe.ema_kimg = config_dict.placeholder(float)  # half-life of G's EMA; None: batch * 10/32
+    recipe.ema_rampup = 0.05  # the half-life is at most this share of the images seen
+
+    config.report = report = ml_collections.ConfigDict()
+    report.every_kimg = 4.0  # kimg from one line of metrics to the next
+    report.grid_every_kimg = 200.0  # kimg from one grid of fakes to the next
+
+    config.checkpoint = checkpoint = ml_collections.ConfigDict()
+    checkpoint.every_kimg = 40.0  # kimg from one checkpoint to the next
+    checkpoint.keep = 3  # newest checkpoints that are kept, at least 2
+    return config

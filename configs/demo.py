@@ -1,0 +1,34 @@
+"""Procedural scenes at 32 x 32 with a small network: no download.
+
+python -m creps_jax.main --config=configs/demo.py --workdir=runs/demo
+"""
+
+import ml_collections
+
+from configs import default
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """A run that ends while you watch."""
+    config = default.get_config()
+    config.total_kimg = 30.0
+    config.batch_size = 16
+    config.resolution = 32
+    config.data.source = "procedural:2000"
+    config.data.mirror = True
+    config.data.threads = 1
+    config.generator.z_dim = 64
+    config.generator.w_dim = 64
+    config.generator.mapping_layers = 2
+    config.generator.channel_base = 1024
+    config.generator.channel_max = 64
+    config.generator.biline_channels = 8
+    config.generator.thickness = 4
+    config.discriminator.channel_base = 512
+    config.discriminator.channel_max = 64
+    config.recipe.r1_gamma = 0.05
+    config.recipe.ema_kimg = 1.0
+    config.report.every_kimg = 0.4
+    config.report.grid_every_kimg = 2.0
+    config.checkpoint.every_kimg = 4.0
+    return config

@@ -1,0 +1,76 @@
+"""Train: python -m creps_jax.main --config=configs/church.py --workdir=runs/church."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config of the run, a Python file with get_config().", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; the same command again continues it."
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Print the config, the networks' sizes and the step's costs, and exit."
+)
+
+
+def report_own_log() -> None:
+    """Our modules' messages on standard error; of the libraries', warnings only."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    log = logging.getLogger("creps_jax")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(handler)
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, one run out; what a user can mend ends in one line that says how."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    if _WORKDIR.value is None and not _DRY_RUN.value:
+        raise app.UsageError("--workdir is missing: the folder that the run writes to")
+    report_own_log()
+    jax.config.update("jax_default_matmul_precision", "highest")  # float32 means float32.
+    config = json.loads(_CONFIG.value.to_json())
+
+    from creps_jax.training import dry_run, loop  # Slow to import: flags are checked before.
+
+    try:
+        if _DRY_RUN.value:
+            print(dry_run.describe(config))
+            return
+        run = loop.prepare(config, Path(_WORKDIR.value).expanduser().absolute())
+    except (ValueError, OSError) as error:
+        sys.exit(f"Error: {error}")
+    try:
+        loop.train(run)
+    except FloatingPointError as error:
+        sys.exit(f"Error: {error}")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's flags; an unknown or mistyped field of the config ends in one line."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except AttributeError as error:
+        overrides = [a.partition("=")[0] for a in argv if a.startswith("--config.")]
+        sys.exit(
+            f"Error: the config has no field {error} (overridden are: {', '.join(overrides)}); "
+            "configs/default.py lists all fields"
+        )
+    except (TypeError, ValueError, OSError) as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main, flags_parser=parse_flags)

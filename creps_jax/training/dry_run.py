@@ -1,0 +1,67 @@
+"""What a run would be: its config, its networks' sizes and its step's memory and FLOPs."""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from creps_jax.config import parse
+from creps_jax.training import step
+from creps_jax.training.loop import abstract_state, make_task
+from creps_jax.training.state import Task
+
+
+def count(tree: Any) -> int:
+    """Number of scalars in a tree of arrays or shapes."""
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+
+def phase_programs(task: Task) -> dict[str, tuple[int, Any]]:
+    """Each phase's interval, steps, and compiled program."""
+    config, recipe = task.generator.config, task.recipe
+    shape = (recipe.batch_size, config.resolution, config.resolution, config.image_channels)
+    state = abstract_state(task)
+    images = {
+        "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
+        "label": jax.ShapeDtypeStruct(shape[:1], jnp.int32),
+    }
+    batch, draws = jax.eval_shape(step.prepare, task, state.step, images)
+    phases = {
+        "G main": (1, step.g_main.lower(task, state, draws.g_main)),
+        "G path length": (
+            recipe.path_length_interval,
+            step.g_path_length.lower(task, state, draws.path_length, draws.noise),
+        ),
+        "D main": (1, step.d_main.lower(task, state, batch, draws.d_main)),
+        "D R1": (recipe.r1_interval, step.d_r1.lower(task, state, batch)),
+        "finish": (1, step.finish.lower(task, state)),
+    }
+    return {name: (every, lowered.compile()) for name, (every, lowered) in phases.items()}
+
+
+def describe(raw_config: dict[str, Any]) -> str:
+    """Everything that can be known of a run before it starts, as text.
+
+    Raises:
+      ValueError: a config field is wrong; it is named.
+    """
+    config = parse(raw_config)
+    classes = config.generator.num_classes
+    task = make_task(config, (1.0 / max(classes, 1),) * classes)
+    state = abstract_state(task)
+    lines = [
+        json.dumps(raw_config, indent=2),
+        f"generator      {count(state.generator['params']):>12,} parameters",
+        f"discriminator  {count(state.discriminator['params']):>12,} parameters",
+        f"steps          {config.total_steps:>12,} of {config.recipe.batch_size} images",
+        f"state          {4 * count(state) / 2**20:>12,.0f} MiB",
+        "phase           every   temporary MiB    GFLOP",
+    ]
+    total = 0.0
+    for name, (every, program) in phase_programs(task).items():
+        flops = program.cost_analysis().get("flops", 0.0)
+        total += flops / every
+        temporary = program.memory_analysis().temp_size_in_bytes / 2**20
+        lines.append(f"{name:<14} {every:>6} {temporary:>15,.0f} {flops / 1e9:>8,.1f}")
+    return "\n".join([*lines, f"a step on average {total / 1e9:,.1f} GFLOP"])

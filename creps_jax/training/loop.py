@@ -1,0 +1,189 @@
+"""A training run, from its config to its last checkpoint: start or continue, step, report, save."""
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from creps_jax import sharding
+from creps_jax.checkpoint import Checkpoints, check_config
+from creps_jax.config import MAY_CHANGE, RunConfig, parse
+from creps_jax.data.pipeline import BatchIterator, make_iterator
+from creps_jax.data.sources import Source, open_source
+from creps_jax.model.discriminator import Discriminator
+from creps_jax.model.generator import Generator
+from creps_jax.training import samples
+from creps_jax.training.report import Reporter, device_line
+from creps_jax.training.state import Task, TrainState, init_state
+from creps_jax.training.step import phases_of, train_step
+
+
+@dataclasses.dataclass
+class Run:
+    """Everything of a run that is about to go on at state.step."""
+
+    raw_config: dict[str, Any]
+    config: RunConfig
+    workdir: Path
+    task: Task
+    source: Source
+    batches: BatchIterator
+    checkpoints: Checkpoints
+    state: TrainState
+    step: int
+
+
+def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
+    """The networks and the recipe on all devices.
+
+    Raises:
+      ValueError: the batch does not divide among the devices.
+    """
+    mesh, recipe = sharding.make_mesh(), config.recipe
+    smallest = recipe.batch_size // recipe.path_length_batch_shrink
+    if smallest % mesh.size:
+        raise ValueError(
+            f"batch_size={recipe.batch_size} / recipe.path_length_batch_shrink="
+            f"{recipe.path_length_batch_shrink} must be a multiple of the {mesh.size} devices"
+        )
+    generator, discriminator = Generator(config.generator), Discriminator(config.discriminator)
+    return Task(generator, discriminator, recipe, config.seed, label_shares, mesh)
+
+
+def abstract_state(task: Task) -> TrainState:
+    """Shapes, dtypes and shardings of the state."""
+    layout = sharding.named(task.mesh, "state")
+    shapes = jax.eval_shape(lambda: init_state(task))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout), shapes)
+
+
+def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
+    """Check everything that a user can get wrong, and start the run or continue it.
+
+    The cases of starting, in this order:
+      1. there is no checkpoint: a new run begins;
+      2. the newest undamaged checkpoint was made by another config: an error names the fields;
+      3. it was made with other images: an error gives both numbers;
+      4. else the run goes on from it, bit for bit.
+
+    Raises:
+      ValueError: a config field, the images or the checkpoints are not usable; it says which.
+    """
+    config = parse(raw_config)
+    print(device_line(), flush=True)
+    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(workdir, config.checkpoint_keep)
+    step = checkpoints.latest_step()
+    if step is not None:
+        check_config(checkpoints.config(step), raw_config, MAY_CHANGE)
+    source = open_source(config.data, workdir / "data_index.json")
+    counts = np.asarray(source.label_counts)
+    task = make_task(config, tuple((counts / max(counts.sum(), 1)).tolist()))
+    batches = make_iterator(
+        source,
+        config.data,
+        config.recipe.batch_size,
+        config.seed,
+        jax.process_index(),
+        jax.process_count(),
+    )
+    if step is None:
+        print(f"A new run in {workdir}: {len(source)} images.", flush=True)
+        initialize = jax.jit(
+            init_state, static_argnums=0, out_shardings=sharding.named(task.mesh, "state")
+        )
+        state, step = initialize(task), 0
+    else:
+        print(f"Continuing {workdir} from step {step} of {config.total_steps}.", flush=True)
+        state, data = restore(checkpoints, step, task)
+        if data["examples"] != len(source):
+            raise ValueError(
+                f"data.source={config.data.source!r} has {len(source)} usable images, but the "
+                f"checkpoint of step {step} was made with {data['examples']}; restore the data "
+                "set, or start a new run in another --workdir"
+            )
+        batches.set_state(data["iterator"])
+    return Run(raw_config, config, workdir, task, source, batches, checkpoints, state, step)
+
+
+def restore(checkpoints: Checkpoints, step: int, task: Task) -> tuple[TrainState, dict[str, Any]]:
+    """The state that `save` saved, and what it saved of the data."""
+    target = abstract_state(task)
+    state, ema, data = checkpoints.restore(step, target.replace(g_ema=None), target.g_ema)
+    return state.replace(g_ema=ema), data
+
+
+def save(run: Run) -> None:
+    """Everything the next step depends on; called before its batch is fetched."""
+    run.checkpoints.save(
+        run.step,
+        state=run.state.replace(g_ema=None),
+        ema=run.state.g_ema,
+        data={"iterator": run.batches.get_state(), "examples": len(run.source)},
+        config=run.raw_config,
+    )
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list to which SIGTERM and Ctrl-C are added; a second one acts as usual, at once."""
+    received: list[int] = []
+    previous = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def receive(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.signal(number, previous[number])
+        print("Stopping after this step; the same command continues.", flush=True)
+
+    for number in previous:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def train(run: Run) -> None:
+    """Train to the end, or to a request to stop; either way the last state is saved.
+
+    Raises:
+      FloatingPointError: a loss is not finite; the checkpoints are those of before.
+    """
+    config, last_saved = run.config, run.step if run.step else None
+    reporter = Reporter(run.workdir, run.raw_config, config, run.step)
+    if run.step == 0:
+        reporter.image("reals", 0, samples.reals(run.source, config.data.resolution))
+    with stop_requests() as stop, contextlib.closing(run.batches), run.checkpoints, reporter:
+        while True:
+            ended = run.step >= config.total_steps or bool(stop)
+            if run.step % config.grid_steps == 0 or run.step >= config.total_steps:
+                reporter.image("fakes", run.step, samples.fakes(run.task, run.state.g_ema))
+            if run.step != last_saved and (run.step % config.checkpoint_steps == 0 or ended):
+                with reporter.pause():
+                    save(run)
+                last_saved = run.step
+            if ended:
+                break
+            with reporter.waiting_for_data():
+                batch = to_devices(run.task, next(run.batches))
+            with jax.transfer_guard("disallow"):
+                phases = phases_of(run.task, run.step)
+                run.state, metrics = train_step(run.task, phases, run.state, batch)
+            run.step += 1
+            reporter.step(run.step, metrics)
+    done = f"{run.step} of {config.total_steps} steps"
+    print(f"Stopped after {done}." if stop else f"Finished: {done}.", flush=True)
+
+
+def to_devices(task: Task, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """A batch of this process's share, laid out over all devices."""
+    layout = sharding.named(task.mesh, "batch")
+    return {
+        name: jax.make_array_from_process_local_data(layout, array) for name, array in batch.items()
+    }

@@ -1,0 +1,216 @@
+"""What a run tells: progress lines, metrics.jsonl, TensorBoard events and image grids.
+
+The only file that imports clu's writers, which bring TensorFlow.
+"""
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+import tensorflow as tf
+from clu import metric_writers
+from PIL import Image
+
+from creps_jax.config import RunConfig, flatten
+
+# TensorFlow only writes event files here: the accelerator's memory is JAX's.
+for _kind in ("GPU", "TPU"):
+    tf.config.set_visible_devices([], _kind)
+
+METRICS = "metrics.jsonl"
+
+
+def device_line() -> str:
+    """Device, dtype and versions, and why it is not an accelerator if it is not."""
+    devices = jax.devices()
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("creps-jax", "jax", "flax", "optax", "orbax-checkpoint")
+    )
+    line = f"Device: {len(devices)} x {devices[0].device_kind}, float32; {versions}"
+    return line if jax.default_backend() != "cpu" else f"{line}\n{_why_cpu()}"
+
+
+def _why_cpu() -> str:
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        return f"On the CPU because JAX_PLATFORMS={platforms} is set."
+    if Path("/dev/nvidia0").exists():
+        if importlib.util.find_spec("jax_cuda13_plugin") is None:
+            return "On the CPU: there is an NVIDIA GPU; pip install 'creps-jax[cuda]' to use it."
+        return "On the CPU: JAX could not start the NVIDIA GPU; its warnings above say why."
+    if Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists():
+        return "On the CPU: this looks like a TPU host; pip install 'creps-jax[tpu]' to use it."
+    return "On the CPU: this machine shows no NVIDIA GPU and no TPU."
+
+
+def peak_memory_mib() -> float:
+    """Peak memory of the fullest local device, or of this process on a CPU, MiB."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    if all(stats):
+        return max(s["peak_bytes_in_use"] for s in stats) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def duration(seconds: float) -> str:
+    """1d 02h, 3h 04m, 5m 06s or 7s."""
+    seconds = round(seconds)
+    for unit, size, smaller, divisor in (("d", 86400, "h", 3600), ("h", 3600, "m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit} {seconds % size // divisor:02d}{smaller}"
+    return f"{seconds // 60}m {seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
+
+
+class Reporter:
+    """Collects the metrics of steps and reports their means; a context manager."""
+
+    def __init__(self, workdir: Path, raw_config: dict[str, Any], config: RunConfig, step: int):
+        self._workdir, self._config = workdir, config
+        (workdir / "config.json").write_text(json.dumps(raw_config, indent=2) + "\n")
+        forget_after(workdir / METRICS, step)
+        self._metrics_file = (workdir / METRICS).open("a")
+        self._writer = metric_writers.SummaryWriter(str(workdir))
+        if step == 0:
+            self._writer.write_hparams(flatten(raw_config))
+        self._collected: list[dict[str, jax.Array]] = []
+        self._first_step = True
+        self._start_interval()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._writer.close()
+        self._metrics_file.close()
+
+    def _start_interval(self) -> None:
+        self._started = time.perf_counter()
+        self._waited_sec = self._paused_sec = 0.0
+
+    @contextlib.contextmanager
+    def waiting_for_data(self) -> Iterator[None]:
+        """Around what waits for the next batch."""
+        started = time.perf_counter()
+        yield
+        self._waited_sec += time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Around what is not training and does not count in its rate."""
+        started = time.perf_counter()
+        yield
+        self._paused_sec += time.perf_counter() - started
+
+    def step(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Take the metrics of the step that was just started; report when it is time.
+
+        Raises:
+          FloatingPointError: a loss is not finite.
+        """
+        self._collected.append(metrics)
+        if self._first_step:  # It compiled: its time says nothing about the others.
+            self._first_step = False
+            jax.block_until_ready(metrics)
+            passed = time.perf_counter() - self._started
+            print(f"The first step, with compiling, took {duration(passed)}.", flush=True)
+            self._start_interval()
+            self._timed_from = step
+        elif len(self._collected) > 1:
+            jax.block_until_ready(self._collected[-2])  # At most one step ahead of the device.
+        if step % self._config.report_steps == 0 or step == self._config.total_steps:
+            self._report(step)
+
+    def _report(self, step: int) -> None:
+        scalars = mean_metrics(jax.device_get(self._collected))
+        self._collected = []
+        check_finite(scalars, step)
+        images = (step - self._timed_from) * self._config.recipe.batch_size
+        kimg = step * self._config.recipe.batch_size / 1000
+        seconds = time.perf_counter() - self._started - self._paused_sec
+        if images:
+            scalars |= {
+                "time/images_per_sec": images / seconds,
+                "time/sec_per_kimg": 1000 * seconds / images,
+                "time/data_share": self._waited_sec / seconds,
+            }
+        scalars["memory/peak_mib"] = peak_memory_mib()
+        self._metrics_file.write(json.dumps({"step": step, "kimg": kimg, **scalars}) + "\n")
+        self._metrics_file.flush()
+        self._writer.write_scalars(step, scalars)
+        self._writer.flush()
+        print(progress_line(step, kimg, self._config, scalars), flush=True)
+        self._timed_from = step
+        self._start_interval()
+
+    def image(self, name: str, step: int, picture: np.ndarray) -> None:
+        """Write a grid, uint8 [h, w, c], as <name>.png or <name>_<kimg>.png, and to TensorBoard."""
+        with self.pause():
+            kimg = step * self._config.recipe.batch_size / 1000
+            stem = name if name == "reals" else f"{name}_{kimg:010.3f}"
+            path = self._workdir / f"{stem}.png"
+            temporary = path.with_suffix(".tmp")
+            Image.fromarray(picture.squeeze()).save(temporary, format="png")
+            os.replace(temporary, path)
+            self._writer.write_images(step, {name: picture[None]})
+
+
+def mean_metrics(collected: list[dict[str, np.ndarray]]) -> dict[str, float]:
+    """The mean of each metric over the steps that have it."""
+    names = sorted({name for metrics in collected for name in metrics})
+    return {
+        name: float(np.mean([metrics[name] for metrics in collected if name in metrics]))
+        for name in names
+    }
+
+
+def check_finite(scalars: dict[str, float], step: int) -> None:
+    """Raises FloatingPointError naming a loss that is not finite."""
+    for name, value in scalars.items():
+        if name.startswith("loss/") and not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} is {value} at step {step}: the run has diverged. Its checkpoints are "
+                "kept; start again in another --workdir with a lower recipe.learning_rate or a "
+                "higher recipe.r1_gamma"
+            )
+
+
+def progress_line(step: int, kimg: float, config: RunConfig, scalars: dict[str, float]) -> str:
+    """kimg, rate, remaining time and the main scalars of one report."""
+    total_kimg = config.total_steps * config.recipe.batch_size / 1000
+    parts = [f"kimg {kimg:.3f}/{total_kimg:.3f}", f"step {step}"]
+    if rate := scalars.get("time/images_per_sec"):
+        parts += [
+            f"{rate:.1f} img/s",
+            f"{scalars['time/sec_per_kimg']:.1f} sec/kimg",
+            f"{duration((total_kimg - kimg) * 1000 / rate)} left",
+            f"data {scalars['time/data_share']:.1%}",
+        ]
+    parts += [f"{name} {scalars[name]:.3f}" for name in ("loss/g", "loss/d") if name in scalars]
+    return "  ".join(parts)
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the lines of metrics.jsonl beyond `step`: those steps will be done again."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(f"{line}\n" for line in kept))
+    os.replace(temporary, path)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; a half-written one, cut off by a kill, is later than all."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf

@@ -1,0 +1,58 @@
+"""Image grids of a run: some of its reals, and fakes from fixed latents."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from creps_jax import rng
+from creps_jax.training.state import Task
+from creps_jax.training.step import Latents, map_latents, synthesize
+
+GRID_PX = (1024, 2048)  # About the height and width of a grid.
+
+
+def grid_shape(resolution: int) -> tuple[int, int]:
+    """Rows and columns: at most 4 x 8, at least 2 x 2."""
+    return tuple(
+        min(most, max(2, px // resolution)) for px, most in zip(GRID_PX, (4, 8), strict=True)
+    )
+
+
+def tile(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """[rows * columns, h, w, c] -> one picture [rows * h, columns * w, c]."""
+    (rows, columns), (_, h, w, c) = shape, images.shape
+    return images.reshape(rows, columns, h, w, c).swapaxes(1, 2).reshape(rows * h, columns * w, c)
+
+
+def reals(source: Any, resolution: int) -> np.ndarray:
+    """Images spread over the source: uint8 [rows * r, columns * r, c]."""
+    rows, columns = grid_shape(resolution)
+    chosen = np.linspace(0, len(source) - 1, rows * columns).astype(int)
+    return tile(np.stack([source[int(i)]["image"] for i in chosen]), (rows, columns))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fakes(task: Task, variables: Any) -> jax.Array:
+    rows, columns = grid_shape(task.generator.config.resolution)
+    config, count = task.generator.config, rows * columns
+    z = jax.random.normal(rng.stream(jax.random.key(task.seed), "grid_z", 0), (count, config.z_dim))
+    classes = config.num_classes
+    c = jax.nn.one_hot(jnp.arange(count) % max(classes, 1), classes)
+
+    def one(latents: Latents) -> jax.Array:
+        batch_of_one = Latents(latents.z[None, :], latents.c[None, :])
+        ws, _ = map_latents(task, variables, batch_of_one)
+        image = synthesize(task, variables, ws)[0]
+        return jnp.clip(image * 127.5 + 128.0, min=0.0, max=255.0).astype(jnp.uint8)
+
+    # One after the other: memory does not grow with the grid.
+    return jax.lax.map(one, Latents(z, c))
+
+
+def fakes(task: Task, variables: Any) -> np.ndarray:
+    """The generator's images of the run's fixed latents: uint8 [rows * r, columns * r, c]."""
+    images = np.asarray(_fakes(task, variables))
+    return tile(images, grid_shape(task.generator.config.resolution))

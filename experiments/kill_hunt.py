@@ -1,0 +1,159 @@
+"""Kill a training run again and again: it must end with the arrays of the unbroken one.
+
+    python experiments/kill_hunt.py --kills=50 --out=runs/kills
+
+Every process is killed with SIGKILL at a random moment, every other one while a checkpoint is being
+written; the same command then goes on. Prints one line a kill and the verdict; writes kills.csv.
+"""
+
+import argparse
+import csv
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from creps_jax.checkpoint import Checkpoints
+from creps_jax.config import parse
+from creps_jax.model.discriminator import Discriminator
+from creps_jax.model.generator import Generator
+from creps_jax.sharding import make_mesh
+from creps_jax.training.loop import restore
+from creps_jax.training.state import Task
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCH_SIZE = 4
+
+# A network that takes milliseconds a step: what is hunted is in saving and continuing.
+TINY = {
+    "resolution": 8,
+    "batch_size": BATCH_SIZE,
+    "data.source": "procedural:23",
+    "generator.z_dim": 8,
+    "generator.w_dim": 8,
+    "generator.mapping_layers": 1,
+    "generator.channel_base": 64,
+    "generator.channel_max": 8,
+    "generator.biline_channels": 4,
+    "generator.thickness": 2,
+    "discriminator.channel_base": 64,
+    "discriminator.channel_max": 8,
+    "report.every_kimg": BATCH_SIZE / 1000,
+    "report.grid_every_kimg": 1.0,
+    "checkpoint.every_kimg": 2 * BATCH_SIZE / 1000,
+}
+
+
+def start(workdir: Path, steps: int, cache: Path) -> subprocess.Popen:
+    """The real program on the tiny network, as a process of its own."""
+    fields = {**TINY, "total_kimg": steps * BATCH_SIZE / 1000}
+    command = [sys.executable, "-m", "creps_jax.main", "--config=configs/demo.py"]
+    command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in fields.items())]
+    environment = {
+        **{k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    """What the process printed, once it has ended well."""
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    return output
+
+
+def newest_step(workdir: Path) -> int:
+    """Of the finished checkpoints; -1 if there is none."""
+    folders = (workdir / "checkpoints").glob("[0-9]*")
+    return max((int(folder.name) for folder in folders), default=-1)
+
+
+def kill_in_flight(
+    process: subprocess.Popen, workdir: Path, progress: int, delay_sec: float, while_saving: bool
+) -> bool:
+    """SIGKILL once `progress` checkpoints more are there and the delay is over.
+
+    With `while_saving`, at the first moment after that when a checkpoint is being written. Returns
+    whether one was.
+    """
+    goal = newest_step(workdir) + 2 * progress
+    unfinished = workdir / "checkpoints" / "unfinished"
+
+    def saving() -> bool:
+        return unfinished.exists() and any(unfinished.iterdir())
+
+    while process.poll() is None and newest_step(workdir) < goal:
+        time.sleep(0.002)
+    time.sleep(delay_sec)
+    while while_saving and process.poll() is None and not saving():
+        time.sleep(0.0005)
+    process.kill()
+    process.communicate()
+    return saving()
+
+
+def arrays(workdir: Path) -> tuple[int, list[np.ndarray], dict]:
+    """Step, all arrays and the data position of the newest checkpoint."""
+    with Checkpoints(workdir, keep=2) as checkpoints:
+        step = checkpoints.latest_step()
+        config = parse(checkpoints.config(step))
+        networks = Generator(config.generator), Discriminator(config.discriminator)
+        task = Task(*networks, config.recipe, config.seed, (), make_mesh(jax.devices()[:1]))
+        state, data = restore(checkpoints, step, task)
+    return step, [np.asarray(x) for x in jax.tree.leaves(state)], data
+
+
+def same(ours: Path, theirs: Path) -> bool:
+    """Whether the newest checkpoints of two runs are equal, bit for bit."""
+    (step, leaves, data), (other_step, others, other_data) = arrays(ours), arrays(theirs)
+    return (step, data) == (other_step, other_data) and all(
+        a.dtype == b.dtype and a.tobytes() == b.tobytes()
+        for a, b in zip(leaves, others, strict=True)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    out, choice = arguments.out.absolute(), random.Random(arguments.seed)
+    steps, cache = 6 * arguments.kills, out / "cache"
+    out.mkdir(parents=True, exist_ok=True)
+    finish(start(out / "unbroken", steps, cache))
+    rows = []
+    for kill in range(arguments.kills):
+        process = start(out / "killed", steps, cache)
+        hit = kill_in_flight(
+            process, out / "killed", choice.randint(0, 2), choice.uniform(0, 0.5), kill % 2 == 0
+        )
+        rows.append([kill + 1, newest_step(out / "killed"), hit])
+        print(f"kill {kill + 1}: newest checkpoint {rows[-1][1]}, in a save: {hit}", flush=True)
+    finish(start(out / "killed", steps, cache))
+    with (out / "kills.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["kill", "newest_checkpoint", "in_a_save"], *rows])
+    verdict = same(out / "unbroken", out / "killed")
+    hits = sum(hit for *_, hit in rows)
+    result = "equal" if verdict else "DIFFERENT"
+    print(f"{arguments.kills} kills, {hits} in a save: the arrays are {result}")
+    sys.exit(not verdict)
+
+
+if __name__ == "__main__":
+    main()

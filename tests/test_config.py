@@ -1,0 +1,344 @@
+"""A config passes whole and typed, or is refused by an error that names the field and its value."""
+
+import copy
+import dataclasses
+import math
+import re
+
+import pytest
+
+from creps_jax import config
+
+
+def base_config():
+    """The paper's configuration for images of 512 x 512."""
+    return {
+        "seed": 7,
+        "total_kimg": 25_000.0,
+        "batch_size": 32,
+        "resolution": 512,
+        "image_channels": 3,
+        "num_classes": 0,
+        "data": {
+            "source": "folder:/images",
+            "mirror": True,
+            "resize": False,
+            "max_unreadable": 0.01,
+            "threads": 4,
+            "workers": 0,
+        },
+        "generator": {
+            "z_dim": 512,
+            "w_dim": 512,
+            "mapping_layers": 8,
+            "channel_base": 65536,
+            "channel_max": 1024,
+            "biline_channels": 32,
+            "thickness": 8,
+            "bandwidth": 10.0,
+        },
+        "discriminator": {
+            "channel_base": 32768,
+            "channel_max": 512,
+            "mbstd_group_size": 4,
+            "mapping_layers": 8,
+        },
+        "recipe": {
+            "learning_rate": 0.002,
+            "adam_b2": 0.99,
+            "r1_gamma": 8.2,
+            "r1_interval": 16,
+            "path_length_weight": 2.0,
+            "path_length_decay": 0.01,
+            "path_length_interval": 4,
+            "path_length_batch_shrink": 2,
+            "w_avg_decay": 0.998,
+            "ema_kimg": None,
+            "ema_rampup": 0.05,
+        },
+        "report": {"every_kimg": 4.0, "grid_every_kimg": 200.0},
+        "checkpoint": {"every_kimg": 400.0, "keep": 3},
+    }
+
+
+def changed(**fields):
+    """base_config with other values; section__name stands for section.name."""
+    changed = base_config()
+    for path, value in fields.items():
+        *section, name = path.split("__")
+        (changed[section[0]] if section else changed)[name] = value
+    return changed
+
+
+def dotted(path):
+    return path.replace("__", ".")
+
+
+def refuses(given, *words):
+    """Parsing raises a ValueError that has all the words in it, each as a whole."""
+    with pytest.raises(ValueError) as error:
+        config.parse(given)
+    for word in words:
+        assert re.search(rf"(?<![\w.]){re.escape(word)}(?![\w.]*\w)", str(error.value)), word
+
+
+ALL_FIELDS = [
+    f"{section}__{name}" if section else name
+    for section, fields in config.SCHEMA.items()
+    for name in fields
+]
+NUMBERS = [
+    path
+    for path in ALL_FIELDS
+    if not isinstance(config.flatten(base_config())[dotted(path)], bool | str)
+]
+WHOLE = [path for path in NUMBERS if type(config.flatten(base_config())[dotted(path)]) is int]
+REAL = [path for path in NUMBERS if path not in WHOLE]
+
+
+# What is let through.
+
+
+def test_widths_of_the_512_configuration_follow_the_papers_formula():
+    run = config.parse(base_config())
+    assert run.generator.channels == (1024, 1024, 1024, 1024, 1024, 512, 256, 128)
+    assert run.discriminator.channels == (512, 512, 512, 512, 512, 256, 128, 64)
+    assert run.generator.resolution == run.discriminator.resolution == run.data.resolution == 512
+    assert run.generator.num_ws == 17
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 128, 1024])
+def test_resolution_and_num_ws_follow_from_the_widths(resolution):
+    generator = config.parse(changed(resolution=resolution)).generator
+    levels = int(math.log2(resolution))
+    assert len(generator.channels) == levels - 1
+    assert generator.resolution == resolution
+    assert generator.num_ws == 2 * levels - 1
+    assert generator.channels[-1] == min(65536 // resolution, 1024)
+
+
+def test_every_field_arrives_where_it_belongs():
+    given = base_config()  # Each number of a section another, so that none passes for another.
+    for section in ("data", "generator", "discriminator", "recipe"):
+        for k, (name, value) in enumerate(given[section].items()):
+            if name not in ("channel_base", "channel_max", "path_length_batch_shrink"):
+                if type(value) is int:
+                    given[section][name] = 101 + k
+                elif value is None or type(value) is float:
+                    given[section][name] = 0.101 + 0.001 * k
+    given["discriminator"]["mbstd_group_size"] = 8
+    run = config.parse(given)
+    for section in ("data", "generator", "discriminator", "recipe"):
+        ours = dataclasses.asdict(getattr(run, section))
+        for name, value in given[section].items():
+            if name not in ("channel_base", "channel_max"):
+                assert ours[name] == value, (section, name)
+    shared = {"image_channels": 3, "num_classes": 0}
+    for part in (run.generator, run.discriminator, run.data):
+        assert shared.items() <= dataclasses.asdict(part).items()
+    assert (run.seed, run.recipe.batch_size, run.checkpoint_keep) == (7, 32, 3)
+    assert (run.report_steps, run.grid_steps, run.checkpoint_steps) == (125, 6250, 12500)
+
+
+def test_a_config_dict_is_as_good_as_a_dict():
+    import ml_collections
+
+    assert config.parse(ml_collections.ConfigDict(base_config())) == config.parse(base_config())
+
+
+def test_parsing_leaves_the_config_as_it_was():
+    given = base_config()
+    before = copy.deepcopy(given)
+    config.parse(given)
+    assert given == before
+
+
+def test_equal_configs_give_equal_hashes_and_others_differ():
+    run, again = config.parse(base_config()), config.parse(base_config())
+    other = config.parse(changed(generator__thickness=4))
+    for part in ("generator", "discriminator", "recipe", "data"):
+        assert hash(getattr(run, part)) == hash(getattr(again, part))
+    assert hash(run) == hash(again)
+    assert len({run, again, other}) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run.generator.thickness = 4
+
+
+@pytest.mark.parametrize("path", REAL)
+def test_a_whole_number_will_do_for_a_float(path):
+    whole, real = (config.parse(changed(**{path: value})) for value in (1, 1.0))
+    assert repr(whole) == repr(real)
+
+
+def test_without_ema_kimg_the_half_life_follows_the_batch():
+    assert config.parse(changed(batch_size=64)).recipe.ema_kimg == 20.0
+    assert config.parse(changed(batch_size=64, recipe__ema_kimg=7.0)).recipe.ema_kimg == 7.0
+
+
+@pytest.mark.parametrize(
+    ("kimg", "batch_size", "steps"),
+    [
+        (25_000.0, 32, 781_250),
+        (1.0, 32, 32),  # 31.25 steps: the duration is reached, not cut short.
+        (0.001, 32, 1),
+        (0.3, 100, 3),  # 0.3 * 1000 / 100 is not 3 in floating point on its own.
+        (0.07, 10, 7),  # 0.07 * 1000 = 70.00000000000001 must not become 8 steps.
+        (0.0701, 10, 8),
+    ],
+)
+def test_kimg_become_the_whole_steps_that_cover_them(kimg, batch_size, steps):
+    fields = {"batch_size": batch_size, "discriminator__mbstd_group_size": 2}
+    run = config.parse(
+        changed(
+            **fields,
+            total_kimg=kimg,
+            report__every_kimg=kimg,
+            report__grid_every_kimg=2 * kimg,
+            checkpoint__every_kimg=kimg,
+        )
+    )
+    assert run.total_steps == run.report_steps == run.checkpoint_steps == steps
+    assert 2 * steps - 1 <= run.grid_steps <= 2 * steps
+    assert config.parse(changed(total_kimg=kimg, **fields)).report_steps == math.ceil(
+        4000 / batch_size
+    )
+
+
+@pytest.mark.parametrize("path", sorted(p.replace(".", "__") for p in config.MAY_BE_ZERO))
+def test_zero_passes_where_it_means_something(path):
+    run = config.flatten(dataclasses.asdict(config.parse(changed(**{path: 0}))))
+    name = path.split("__")[-1]
+    values = [value for field, value in run.items() if field.split(".")[-1] == name]
+    assert values and not any(values)
+
+
+def test_what_may_change_between_starts_is_in_the_schema():
+    assert {dotted(path) for path in ALL_FIELDS} >= config.MAY_CHANGE
+    assert {n for n in config.MAY_CHANGE if n.startswith(("generator.", "recipe."))} == set()
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("path", ALL_FIELDS)
+def test_a_missing_field_is_named(path):
+    given = base_config()
+    *section, name = path.split("__")
+    del (given[section[0]] if section else given)[name]
+    refuses(given, dotted(path))
+
+
+@pytest.mark.parametrize("section", [s for s in config.SCHEMA if s])
+def test_of_a_missing_section_every_field_is_named(section):
+    given = base_config()
+    del given[section]
+    refuses(given, *(f"{section}.{name}" for name in config.SCHEMA[section]))
+
+
+@pytest.mark.parametrize("path", ["batchsize", "data__resolution", "recipe__gamma"])
+def test_an_unknown_field_is_named(path):
+    refuses(changed(**{path: 1}), dotted(path))
+
+
+@pytest.mark.parametrize("path", ALL_FIELDS)
+def test_a_value_of_another_type_is_named_with_its_type(path):
+    refuses(changed(**{path: ["7"]}), f"{dotted(path)}=['7']", "list")
+    wrong = 7.5 if path in WHOLE else "7"
+    if type(config.flatten(base_config())[dotted(path)]) is str:
+        wrong = 7
+    refuses(changed(**{path: wrong}), f"{dotted(path)}={wrong!r}", type(wrong).__name__)
+
+
+@pytest.mark.parametrize("path", NUMBERS)
+def test_a_bool_is_no_number(path):
+    refuses(changed(**{path: True}), f"{dotted(path)}=True", "bool")
+
+
+@pytest.mark.parametrize("path", ["data__mirror", "data__resize"])
+def test_a_number_is_no_bool(path):
+    refuses(changed(**{path: 1}), f"{dotted(path)}=1", "bool")
+
+
+@pytest.mark.parametrize("path", [p for p in ALL_FIELDS if p != "recipe__ema_kimg"])
+def test_none_passes_for_ema_kimg_alone(path):
+    refuses(changed(**{path: None}), f"{dotted(path)}=None", "NoneType")
+
+
+@pytest.mark.parametrize("path", NUMBERS)
+def test_a_negative_number_is_refused(path):
+    value = -1 if path in WHOLE else -0.5
+    refuses(changed(**{path: value}), f"{dotted(path)}={value}")
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in NUMBERS if dotted(p) not in config.MAY_BE_ZERO | config.SHARES]
+)
+def test_zero_is_refused_where_it_means_nothing(path):
+    refuses(changed(**{path: 0}), dotted(path))
+
+
+@pytest.mark.parametrize("path", REAL)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_refused(path, value):
+    refuses(changed(**{path: value}), f"{dotted(path)}={value}")
+
+
+@pytest.mark.parametrize("path", sorted(p.replace(".", "__") for p in config.SHARES))
+def test_a_share_lies_between_0_and_1(path):
+    config.parse(changed(**{path: 0.5}))
+    refuses(changed(**{path: 1.5}), f"{dotted(path)}=1.5")
+
+
+@pytest.mark.parametrize("resolution", [1, 2, 4, 12, 500, 513])
+def test_a_resolution_is_a_power_of_two_from_8(resolution):
+    refuses(changed(resolution=resolution), f"resolution={resolution}")
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_images_have_one_or_three_channels(channels):
+    assert config.parse(changed(image_channels=1)).data.image_channels == 1
+    refuses(changed(image_channels=channels), f"image_channels={channels}")
+
+
+def test_one_class_is_refused_and_two_are_not():
+    assert config.parse(changed(num_classes=2)).discriminator.num_classes == 2
+    refuses(changed(num_classes=1), "num_classes=1")
+
+
+def test_a_batch_is_whole_groups_of_the_minibatch_standard_deviation():
+    refuses(
+        changed(batch_size=30, discriminator__mbstd_group_size=4),
+        "batch_size=30",
+        "discriminator.mbstd_group_size=4",
+    )
+    # A group larger than the batch is the batch.
+    config.parse(changed(batch_size=6, discriminator__mbstd_group_size=8))
+
+
+def test_the_path_lengths_share_of_a_batch_is_whole():
+    refuses(
+        changed(batch_size=32, recipe__path_length_batch_shrink=3),
+        "batch_size=32",
+        "recipe.path_length_batch_shrink=3",
+    )
+    refuses(changed(recipe__path_length_batch_shrink=64), "recipe.path_length_batch_shrink=64")
+
+
+def test_at_least_two_checkpoints_are_kept():
+    assert config.parse(changed(checkpoint__keep=2)).checkpoint_keep == 2
+    refuses(changed(checkpoint__keep=1), "checkpoint.keep=1")
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_every_block_has_at_least_two_channels(network):
+    run = config.parse(changed(**{f"{network}__channel_base": 1024}))
+    assert getattr(run, network).channels[-1] == 2
+    refuses(
+        changed(**{f"{network}__channel_base": 1023}),
+        f"{network}.channel_base=1023",
+        "resolution=512",
+    )
+
+
+def test_the_fourier_encoding_has_as_many_sines_as_cosines():
+    refuses(changed(generator__channel_max=15), "generator.channel_max=15")

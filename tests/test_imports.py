@@ -1,0 +1,198 @@
+"""Who may import what: the arrows between our modules, and what each needs of other packages."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import creps_jax
+
+ROOT = pathlib.Path(creps_jax.__file__).parent
+
+# Of ours, a part may import itself, these, and what may be imported by anybody. A module belongs
+# to the part with the longest name that it begins with; one that belongs to none has no arrows.
+STEP = ("training.losses", "training.augment", "training.state", "training.step")
+ALL = ("",)
+FOR_ANYBODY = ("config", "rng", "sharding")
+MAY_IMPORT = {
+    "model": (),
+    "data": (),
+    **dict.fromkeys(STEP, ("model", *STEP)),
+    "training.report": ("model", *STEP),
+    "checkpoint": ("model",),
+    "rendering": ("model",),
+    "interop": ("model", "checkpoint"),
+    "evaluation": ("rendering", "data", "interop"),
+    "serving": ("rendering", "checkpoint"),
+    "training.loop": ("model", "data", "training", "checkpoint", "rendering", "evaluation"),
+    **dict.fromkeys(FOR_ANYBODY, FOR_ANYBODY),
+    "cli": ALL,
+    "main": ALL,
+}
+
+# These parts run on a machine that has nothing else; the others may import any package,
+CORE = ("jax", "flax", "optax", "numpy")
+ANY = None
+NEEDS_ONLY = {
+    "config": (),
+    "rng": CORE,
+    "sharding": CORE,
+    "model": CORE,
+    "training": CORE,
+    "training.loop": ANY,
+    "training.report": ANY,
+    "rendering.render": CORE,
+    "rendering.warp": CORE,
+}
+# except these, which are one module's alone.
+RESERVED = {"orbax": "checkpoint", "clu": "training.report", "tensorflow": "training.report"}
+
+
+def is_within(module, part):
+    return part in ("", module) or module.startswith(f"{part}.")
+
+
+def part_of(module, parts):
+    """The longest of the names that the module begins with, or None."""
+    return max((p for p in parts if is_within(module, p)), key=len, default=None)
+
+
+def imported(module, is_package, source):
+    """Full names of everything that the source imports, wherever it does and in whatever form."""
+    package = f"creps_jax.{module}".rstrip(".").split(".")
+    package = package if is_package else package[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, node.module] if node.module else base
+            # `from creps_jax import rng` imports creps_jax.rng.
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def wrong_arrows(module, source, is_package=False):
+    """The imports of the source that break a rule, as sentences."""
+    part = part_of(module, MAY_IMPORT)
+    ours = (*FOR_ANYBODY, *MAY_IMPORT.get(part, ()), *([part] if part else []))
+    needs = NEEDS_ONLY.get(part_of(module, NEEDS_ONLY), ANY)
+    wrong = []
+    for name in imported(module, is_package, source):
+        top, _, rest = name.partition(".")
+        if top in sys.stdlib_module_names:
+            continue
+        if top == "creps_jax":
+            if rest != "__version__" and not any(is_within(rest, part) for part in ours):
+                wrong.append(f"{module} may not import {name}")
+        elif needs is not ANY and top not in needs:
+            wrong.append(f"{module} may not need {name}")
+        elif RESERVED.get(top, module) != module:
+            wrong.append(f"{name} may be imported by {RESERVED[top]} alone, not by {module}")
+    return wrong
+
+
+def modules():
+    """(dotted name, whether it is a package, file) of all our modules."""
+    for path in sorted(ROOT.rglob("*.py")):
+        *package, name = path.relative_to(ROOT).with_suffix("").parts
+        is_package = name == "__init__"
+        yield ".".join(package if is_package else [*package, name]), is_package, path
+
+
+@pytest.mark.parametrize(
+    ("module", "is_package", "path"), [pytest.param(*m, id=m[0] or "creps_jax") for m in modules()]
+)
+def test_a_module_imports_only_what_it_may(module, is_package, path):
+    assert wrong_arrows(module, path.read_text(encoding="utf-8"), is_package) == []
+
+
+def test_every_module_is_looked_at():
+    names = {name for name, _, _ in modules()}
+    assert {"", "config", "model", "model.generator", "training.step"} <= names
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("model.layers", "import creps_jax"),
+        ("model.layers", "import creps_jax.checkpoint"),
+        ("model.layers", "import creps_jax.data.sources as sources"),
+        ("model.layers", "from creps_jax import checkpoint"),
+        ("model.layers", "from creps_jax import rng, data"),
+        ("model.layers", "from creps_jax.training import losses"),
+        ("model.layers", "from creps_jax.training.losses import r1_penalties"),
+        ("model.layers", "from .. import checkpoint"),
+        ("model.layers", "from ..training import losses"),
+        ("model.layers", "from ..training.losses import *"),
+        ("model.layers", "def f():\n    from creps_jax import checkpoint"),
+        ("model.layers", "try:\n    import PIL.Image\nexcept ImportError:\n    pass"),
+        ("model.layers", "import modelling"),
+        ("data.sources", "from creps_jax.model import coordinates"),
+        ("training.step", "from creps_jax.training import loop"),
+        ("training.step", "from . import report"),
+        ("training.step", "from creps_jax import training"),
+        ("training.step", "import grain"),
+        ("training.other", "from absl import logging"),
+        ("training.loop", "from creps_jax.interop import official"),
+        ("training.loop", "from creps_jax.serving import app"),
+        ("training.loop", "from clu import metric_writers"),
+        ("rendering.warp", "from PIL import Image"),
+        ("rendering.video", "from creps_jax.checkpoint import load_generator"),
+        ("checkpoint", "from creps_jax.training.state import TrainState"),
+        ("interop.official", "import orbax.checkpoint as ocp"),
+        ("evaluation.evaluate", "from creps_jax.serving import app"),
+        ("evaluation.inception", "import tensorflow as tf"),
+        ("serving.app", "from creps_jax.interop import official"),
+        ("config", "from creps_jax.model import layers"),
+        ("config", "import ml_collections"),
+        ("config", "import jax"),
+        ("rng", "from . import checkpoint"),
+        ("unheard_of", "from creps_jax import model"),
+    ],
+)
+def test_a_wrong_arrow_is_found(module, source):
+    assert len(wrong_arrows(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("model.layers", "from . import biline\nfrom .biline import line\nfrom .. import rng"),
+        ("model.layers", "import math, jax.numpy as jnp, flax.linen as nn, numpy as np"),
+        ("training.step", "from creps_jax import rng\nfrom creps_jax.training import losses"),
+        ("training.loop", "from . import report\nfrom creps_jax.evaluation import evaluate"),
+        ("training.report", "from clu import metric_writers\nimport tensorflow"),
+        ("rendering.video", "import imageio\nfrom creps_jax.model import generator"),
+        ("sharding", "import jax\nfrom creps_jax import config"),
+        ("checkpoint", "import orbax.checkpoint as ocp"),
+        ("cli", "from creps_jax import __version__\nimport creps_jax.serving.app"),
+    ],
+)
+def test_a_right_arrow_is_no_error(module, source):
+    assert wrong_arrows(module, source) == []
+
+
+def test_neither_the_model_nor_the_step_loads_a_heavy_package():
+    heavy = {
+        "clu",
+        "grain",
+        "ml_collections",
+        "orbax",
+        "tensorboard",
+        "tensorflow",
+        "tensorflow_datasets",
+    }
+    program = (
+        "import sys\n"
+        "import creps_jax\n"
+        "assert 'jax' not in sys.modules, 'jax'\n"
+        "import creps_jax.model.generator, creps_jax.training.step\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert {"creps_jax", "jax"} <= set(loaded)
+    assert heavy.isdisjoint(loaded)

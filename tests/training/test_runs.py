@@ -1,0 +1,93 @@
+"""Whole runs of the real program: stopped, killed or unbroken, they end with the same arrays."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+
+from experiments import kill_hunt
+from experiments.kill_hunt import finish, kill_in_flight, newest_step, same, start
+
+STEPS = 18  # Past the second R1 phase.
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, cache):
+    workdir = tmp_path_factory.mktemp("unbroken")
+    output = finish(start(workdir, STEPS, cache))
+    return workdir, output
+
+
+def reported_steps(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def test_a_run_leaves_what_it_promises(unbroken):
+    workdir, output = unbroken
+    assert "Device: 1 x cpu, float32" in output and "On the CPU" in output
+    assert f"Finished: {STEPS} of {STEPS} steps" in output
+    assert "img/s" in output and "sec/kimg" in output and "left" in output
+    assert reported_steps(workdir) == list(range(1, STEPS + 1))
+    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    every = {
+        *("loss/g", "loss/d", "score/fake", "score/real", "sign/fake", "sign/real", "w_avg/norm"),
+        *("gradient_norm/g", "gradient_norm/d", "memory/peak_mib", "kimg"),
+    }
+    assert all(every <= line.keys() for line in metrics)
+    assert [line["step"] for line in metrics if "loss/r1" in line] == [1, 17]
+    assert [line["step"] for line in metrics if "loss/path_length" in line] == [1, 5, 9, 13, 17]
+    assert {"time/images_per_sec", "time/sec_per_kimg", "time/data_share"} <= metrics[1].keys()
+    assert (workdir / "reals.png").exists() and (workdir / "fakes_000000.000.png").exists()
+    assert (workdir / f"fakes_{STEPS * kill_hunt.BATCH_SIZE / 1000:010.3f}.png").exists()
+    assert json.loads((workdir / "config.json").read_text())["batch_size"] == kill_hunt.BATCH_SIZE
+
+
+def test_tensorboard_has_the_scalars_and_the_grids(unbroken):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util import tensor_util
+
+    workdir, _ = unbroken
+    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
+    events.Reload()
+    written = {e.step: tensor_util.make_ndarray(e.tensor_proto) for e in events.Tensors("loss/g")}
+    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert written.keys() == {line["step"] for line in metrics}
+    assert all(abs(written[line["step"]] - line["loss/g"]) < 1e-6 for line in metrics)
+    assert {"reals", "fakes"} <= set(events.Tags()["tensors"])
+
+
+def test_a_run_stopped_and_lengthened_is_the_unbroken_run(unbroken, cache, tmp_path):
+    finish(start(tmp_path, 5, cache))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = start(tmp_path, STEPS, cache)
+        goal = newest_step(tmp_path) + 2
+        while newest_step(tmp_path) < goal and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+        output = finish(process)
+        assert "Continuing" in output
+        assert "Stopped after" in output or "Finished" in output
+    output = finish(start(tmp_path, STEPS, cache))
+    assert "Continuing" in output and "Finished" in output
+    assert same(tmp_path, unbroken[0])
+    # The shorter run reported its own end; all else is as if it had never stopped.
+    assert reported_steps(tmp_path) == reported_steps(unbroken[0])
+
+
+def test_a_killed_run_goes_on_as_if_unbroken(unbroken, cache, tmp_path):
+    choice = random.Random(0)
+    for kill in range(3):
+        process = start(tmp_path, STEPS, cache)
+        kill_in_flight(process, tmp_path, kill % 2, choice.uniform(0, 0.3), while_saving=kill != 1)
+        assert process.returncode == -signal.SIGKILL
+    finish(start(tmp_path, STEPS, cache))
+    assert same(tmp_path, unbroken[0])
+    assert reported_steps(tmp_path) == reported_steps(unbroken[0])

@@ -1,0 +1,165 @@
+"""The training step: the same on one device and on eight, compiled once, a function of its seed."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from creps_jax.config import DiscriminatorConfig, GeneratorConfig, RecipeConfig
+from creps_jax.model.discriminator import Discriminator
+from creps_jax.model.generator import Generator
+from creps_jax.sharding import make_mesh, named
+from creps_jax.training import step
+from creps_jax.training.loop import make_task, to_devices
+from creps_jax.training.state import Task, init_state
+
+BATCH = 16
+CLASSES = 3
+SHARED = {"num_classes": CLASSES, "image_channels": 1, "channels": (8, 8), "mapping_layers": 1}
+GENERATOR = GeneratorConfig(
+    **SHARED, z_dim=8, w_dim=8, biline_channels=4, thickness=2, bandwidth=10.0
+)
+DISCRIMINATOR = DiscriminatorConfig(**SHARED, mbstd_group_size=4)
+RECIPE = RecipeConfig(
+    batch_size=BATCH,
+    learning_rate=0.002,
+    adam_b2=0.99,
+    r1_gamma=1.0,
+    r1_interval=2,
+    path_length_weight=2.0,
+    path_length_decay=0.01,
+    path_length_interval=2,
+    path_length_batch_shrink=2,
+    w_avg_decay=0.998,
+    ema_kimg=5.0,
+    ema_rampup=1.0,
+)
+
+
+def task_on(devices, shares=(0.5, 0.25, 0.25)):
+    mesh = make_mesh(jax.devices()[:devices])
+    return Task(Generator(GENERATOR), Discriminator(DISCRIMINATOR), RECIPE, 7, shares, mesh)
+
+
+def batch_of(task, t):
+    random = np.random.default_rng(t)
+    return to_devices(
+        task,
+        {
+            "image": random.integers(0, 256, (BATCH, 8, 8, 1), np.uint8),
+            "label": random.integers(0, CLASSES, BATCH, np.int32),
+        },
+    )
+
+
+@functools.cache
+def trained(devices):
+    """States after 0, ..., 3 steps, as NumPy arrays, and the metrics."""
+    task = task_on(devices)
+    layout = named(task.mesh, "state")
+    state = jax.jit(init_state, static_argnums=0, out_shardings=layout)(task)
+    states, metrics = [jax.device_get(state)], []
+    for t in range(3):
+        state, more = step.train_step(task, step.phases_of(task, t), state, batch_of(task, t))
+        states.append(jax.device_get(state))
+        metrics.append(jax.device_get(more))
+        assert all(x.sharding == layout for x in jax.tree.leaves(state))
+    return states, metrics
+
+
+def test_eight_devices_compute_what_one_computes():
+    (ones, one_metrics), (eights, eight_metrics) = trained(1), trained(8)
+    for one, eight in zip(ones, eights, strict=True):
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+            # Sums over the batch are taken in another order; Adam's first steps amplify that.
+            np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
+    for one, eight in zip(one_metrics, eight_metrics, strict=True):
+        assert one.keys() == eight.keys()
+        assert all(np.allclose(one[k], eight[k], rtol=1e-3, atol=1e-4) for k in one)
+
+
+def test_each_phase_was_compiled_once():
+    trained(1)
+    before = {f: f._cache_size() for f in PHASES}
+    task = task_on(1)
+    state = jax.jit(init_state, static_argnums=0, out_shardings=named(task.mesh, "state"))(task)
+    for t in range(3):
+        state, _ = step.train_step(task, step.phases_of(task, t), state, batch_of(task, t))
+    assert {f: f._cache_size() for f in PHASES} == before
+
+
+PHASES = (step.prepare, step.g_main, step.g_path_length, step.d_main, step.d_r1, step.finish)
+
+
+def test_regularisations_come_at_their_intervals_and_leave_their_biases_alone():
+    states, metrics = trained(1)
+    assert ["loss/r1" in m for m in metrics] == [True, False, True]
+    assert ["loss/path_length" in m for m in metrics] == [True, False, True]
+    counts = [int(x.count) for x in _adam_states(states[3].g_optimizer)]
+    assert counts == [3 + 2, 3]  # Shared with the regularisation, and of the main phase alone.
+    assert [int(x.count) for x in _adam_states(states[3].d_optimizer)] == [3 + 2, 3]
+
+
+def _is_adam(x):
+    return hasattr(x, "nu") and hasattr(x, "count")
+
+
+def _adam_states(tree):
+    return [x for x in jax.tree.leaves(tree, is_leaf=_is_adam) if _is_adam(x)]
+
+
+def test_the_average_starts_as_a_copy_and_then_lags():
+    states, _ = trained(1)
+    for a, b in zip(
+        jax.tree.leaves(states[1].generator), jax.tree.leaves(states[1].g_ema), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    new, old, average = (
+        s["params"]["pixels"]["rgb"]["weight"]
+        for s in (states[2].generator, states[1].g_ema, states[2].g_ema)
+    )
+    # One batch was seen before and the half-life is all that was seen: beta = 1/2.
+    np.testing.assert_allclose(average, 0.5 * (old + new), rtol=1e-6)
+    assert np.any(average != new)
+
+
+def test_draws_are_a_function_of_seed_and_step_and_follow_the_labels():
+    draw = jax.jit(step.draw, static_argnums=0)
+    task = task_on(1)
+    first, again, next_step = (draw(task, jnp.int32(t)) for t in (3, 3, 4))
+    other_seed = draw(task._replace(seed=8), jnp.int32(3))
+    np.testing.assert_array_equal(first.g_main.z, again.g_main.z)
+    drawn = [first.g_main.z, first.d_main.z, next_step.g_main.z, other_seed.g_main.z]
+    for i, a in enumerate(drawn):
+        assert all(np.abs(a - b).max() > 0.1 for b in drawn[:i])
+    only_second = draw(task_on(1, (0.0, 1.0, 0.0)), jnp.int32(3))
+    np.testing.assert_array_equal(only_second.d_main.c[:, 1], np.ones(BATCH))
+
+
+def test_infinite_and_undefined_gradients_do_not_reach_the_parameters():
+    from creps_jax.training.state import discriminator_optimizer
+
+    params = jax.tree.map(jnp.asarray, trained(1)[0][0].discriminator["params"])
+    optimizer = discriminator_optimizer(RECIPE, params)
+    bad = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), params)
+    after, state = optimizer.update(params, bad, optimizer.main.init(params))
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    huge = jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), params)
+    after, _ = optimizer.update(params, huge, state)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(after))
+
+
+def test_a_batch_that_does_not_divide_among_the_devices_is_an_error():
+    from configs import demo
+    from creps_jax.config import parse
+    from experiments.kill_hunt import TINY
+
+    config = demo.get_config()
+    config.update_from_flattened_dict(TINY)
+    with pytest.raises(
+        ValueError, match=r"batch_size=4 / .*=2 must be a multiple of the 8 devices"
+    ):
+        make_task(parse(config), ())
