@@ -11,7 +11,7 @@ from configs import default
 def get_config() -> ml_collections.ConfigDict:
     """A run that ends while you watch."""
     config = default.get_config()
-    config.total_kimg = 30.0
+    config.total_kimg = 40.0
     config.batch_size = 16
     config.resolution = 32
     config.data.source = "procedural:2000"
@@ -24,6 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.generator.channel_max = 64
     config.generator.biline_channels = 8
     config.generator.thickness = 4
+    config.generator.bandwidth = 3.0
     config.discriminator.channel_base = 512
     config.discriminator.channel_max = 64
     config.recipe.r1_gamma = 0.05

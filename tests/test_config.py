@@ -181,8 +181,8 @@ def test_without_ema_kimg_the_half_life_follows_the_batch():
         (25_000.0, 32, 781_250),
         (1.0, 32, 32),  # 31.25 steps: the duration is reached, not cut short.
         (0.001, 32, 1),
-        (0.3, 100, 3),  # 0.3 * 1000 / 100 is not 3 in floating point on its own.
-        (0.07, 10, 7),  # 0.07 * 1000 = 70.00000000000001 must not become 8 steps.
+        (16.1, 10, 1610),  # 16.1 * 1000 / 10 = 1610.0000000000002 must not become 1611 steps.
+        (2.01, 10, 201),  # 2.01 * 1000 / 10 = 200.99999999999997.
         (0.0701, 10, 8),
     ],
 )

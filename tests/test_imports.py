@@ -20,19 +20,24 @@ MAY_IMPORT = {
     "model": (),
     "data": (),
     **dict.fromkeys(STEP, ("model", *STEP)),
+    "training.samples": ("model", *STEP),
     "training.report": ("model", *STEP),
     "checkpoint": ("model",),
     "rendering": ("model",),
     "interop": ("model", "checkpoint"),
     "evaluation": ("rendering", "data", "interop"),
     "serving": ("rendering", "checkpoint"),
-    "training.loop": ("model", "data", "training", "checkpoint", "rendering", "evaluation"),
+    **dict.fromkeys(
+        ("training.loop", "training.dry_run"),
+        ("model", "data", "training", "checkpoint", "rendering", "evaluation"),
+    ),
     **dict.fromkeys(FOR_ANYBODY, FOR_ANYBODY),
     "cli": ALL,
     "main": ALL,
 }
 
-# These parts run on a machine that has nothing else; the others may import any package,
+# These parts run on a machine that has nothing else, so what they import of ours must be such a
+# part too; the others may import any package,
 CORE = ("jax", "flax", "optax", "numpy")
 ANY = None
 NEEDS_ONLY = {
@@ -42,6 +47,7 @@ NEEDS_ONLY = {
     "model": CORE,
     "training": CORE,
     "training.loop": ANY,
+    "training.dry_run": ANY,
     "training.report": ANY,
     "rendering.render": CORE,
     "rendering.warp": CORE,
@@ -73,19 +79,27 @@ def imported(module, is_package, source):
             yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
+def needs_only(module):
+    return NEEDS_ONLY.get(part_of(module, NEEDS_ONLY), ANY)
+
+
 def wrong_arrows(module, source, is_package=False):
     """The imports of the source that break a rule, as sentences."""
     part = part_of(module, MAY_IMPORT)
+    needs = needs_only(module)
     ours = (*FOR_ANYBODY, *MAY_IMPORT.get(part, ()), *([part] if part else []))
-    needs = NEEDS_ONLY.get(part_of(module, NEEDS_ONLY), ANY)
     wrong = []
     for name in imported(module, is_package, source):
         top, _, rest = name.partition(".")
         if top in sys.stdlib_module_names:
             continue
         if top == "creps_jax":
-            if rest != "__version__" and not any(is_within(rest, part) for part in ours):
+            if rest == "__version__":
+                continue
+            if not any(is_within(rest, part) for part in ours):
                 wrong.append(f"{module} may not import {name}")
+            elif needs is not ANY and needs_only(rest) is ANY:
+                wrong.append(f"{module} may not import {name}, which needs more than {needs}")
         elif needs is not ANY and top not in needs:
             wrong.append(f"{module} may not need {name}")
         elif RESERVED.get(top, module) != module:
@@ -139,6 +153,7 @@ def test_every_module_is_looked_at():
         ("training.loop", "from creps_jax.serving import app"),
         ("training.loop", "from clu import metric_writers"),
         ("rendering.warp", "from PIL import Image"),
+        ("rendering.warp", "from creps_jax.rendering import writers"),
         ("rendering.video", "from creps_jax.checkpoint import load_generator"),
         ("checkpoint", "from creps_jax.training.state import TrainState"),
         ("interop.official", "import orbax.checkpoint as ocp"),

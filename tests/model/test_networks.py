@@ -492,6 +492,14 @@ def test_minibatch_std_is_that_of_the_strided_groups(n, group_size, group):
         np.testing.assert_allclose(out[i, :, :, 5], deviation, rtol=1e-5)
 
 
+def test_minibatch_std_of_equal_images_is_small_and_has_a_gradient():
+    x = np.ones((4, 4, 4, 5), np.float32)
+    feature_of = jax.value_and_grad(lambda x: layers.minibatch_std(x, 4)[0, 0, 0, 5])
+    feature, slopes = quick_jit(feature_of)(x)
+    np.testing.assert_allclose(feature, 1e-4, rtol=1e-5)
+    assert np.isfinite(slopes).all()
+
+
 @pytest.mark.parametrize(("padding", "stride"), [(1, 2), (2, 1)])
 def test_blur_is_the_convolution_of_the_zero_padded_image(padding, stride):
     x = normal(2, 6, 8, 3)
@@ -584,7 +592,7 @@ def test_convolutional_activations_are_clipped_at_256_times_the_gain():
     np.testing.assert_allclose(ours, [128, 5.5 * root, -0.9 * root, -128], rtol=1e-6)
 
 
-def test_lrelu_keeps_the_mean_square_of_both_halves():
+def test_lrelu_has_slope_one_fifth_below_zero_and_gain_root_two():
     x = np.array([-3.0, -0.5, 0.0, 0.5, 3.0], np.float32)
     np.testing.assert_allclose(quick_jit(layers.lrelu)(x), np_lrelu(x), rtol=1e-6)
 
