@@ -189,7 +189,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts to one dict with dotted names."""
     flat = {}
     for name, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
@@ -220,20 +220,22 @@ def _checked_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, kind in fields.items()
     }
     given = flatten(config)
-    if missing := sorted(kinds.keys() - given.keys()):
-        raise ValueError(f"the config lacks {', '.join(missing)}; start from configs/default.py")
-    if unknown := sorted(given.keys() - kinds.keys()):
-        raise ValueError(f"the config has unknown fields: {', '.join(unknown)}")
+    missing, unknown = sorted(kinds.keys() - given.keys()), sorted(given.keys() - kinds.keys())
+    if missing or unknown:
+        parts = [f"lacks {', '.join(missing)}"] if missing else []
+        parts += [f"has unknown fields: {', '.join(unknown)}"] if unknown else []
+        raise ValueError(f"the config {' and '.join(parts)}; start from configs/default.py")
     fields = {name: _typed(name, given[name], kind) for name, kind in kinds.items()}
     for name, value in fields.items():
         if isinstance(value, bool | str | None):
             continue
+        _require(math.isfinite(value), f"{name}={value} must be finite")
         if name in SHARES:
             _require(0 <= value <= 1, f"{name}={value} must lie in [0, 1]")
         elif name in MAY_BE_ZERO:
-            _require(0 <= value < math.inf, f"{name}={value} must not be negative")
+            _require(value >= 0, f"{name}={value} must not be negative")
         else:
-            _require(0 < value < math.inf, f"{name}={value} must be positive")
+            _require(value > 0, f"{name}={value} must be positive")
     return fields
 
 
@@ -243,7 +245,11 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _check_together(f: dict[str, Any]) -> None:
-    """The conditions that tie fields together."""
+    """What is asked of single fields beyond their range, and the conditions that tie fields."""
+    _require(f["seed"] < 2**32, f"seed={f['seed']} must be below 2**32")
+    _require(
+        f["recipe.adam_b2"] < 1, f"recipe.adam_b2={f['recipe.adam_b2']} must be below 1 for Adam"
+    )
     resolution, batch = f["resolution"], f["batch_size"]
     _require(
         resolution >= 8 and resolution & (resolution - 1) == 0,
@@ -280,11 +286,14 @@ def _check_together(f: dict[str, Any]) -> None:
             f"{network}.channel_base={base} leaves fewer than 2 channels at "
             f"resolution={resolution}; it must be at least {2 * resolution}",
         )
+        maximum = f[f"{network}.channel_max"]
+        _require(maximum >= 2, f"{network}.channel_max={maximum} must be at least 2")
     first = channel_widths(f["generator.channel_base"], f["generator.channel_max"], 8)[0]
     _require(
         first % 2 == 0,
-        f"generator.channel_max={f['generator.channel_max']} gives {first} channels at block 4; "
-        "the Fourier encoding needs an even number of them",
+        f"generator.channel_base={f['generator.channel_base']} and generator.channel_max="
+        f"{f['generator.channel_max']} give {first} channels at block 4; the Fourier encoding "
+        "needs an even number of them",
     )
 
 

@@ -155,8 +155,10 @@ def _shape(arrays: Arrays, name: str, ndim: int) -> tuple[int, ...]:
     if name not in arrays:
         raise ValueError(f"entry {name} is missing")
     shape = np.shape(arrays[name])
-    if len(shape) != ndim:
-        raise ValueError(f"entry {name} has shape {shape}, expected {ndim} axes")
+    if len(shape) != ndim or 0 in shape:
+        raise ValueError(
+            f"entry {name} has shape {shape}, expected {ndim} axes, none of them empty"
+        )
     return shape
 
 
@@ -164,49 +166,66 @@ def _resolutions(arrays: Arrays, pattern: str) -> list[int]:
     """4, 8, ... up to the largest block that an entry names."""
     largest = max((int(m[1]) for name in arrays if (m := re.match(pattern, name))), default=0)
     if largest < 8 or largest & (largest - 1):
-        raise ValueError(f"the largest block is {largest}, expected a power of two from 8")
+        raise ValueError(
+            f"the largest block is {largest}, expected a power of two from 8, among the entries "
+            f"that match {pattern}"
+        )
     return [2**k for k in range(2, largest.bit_length())]
 
 
-def _count_mapping_layers(arrays: Arrays) -> int:
-    return sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in arrays)
+def _mapping_layers_named(arrays: Arrays) -> int:
+    """One more than the largest i of the entries mapping.fc<i>."""
+    matches = (re.match(r"mapping\.fc(\d+)\.", name) for name in arrays)
+    return 1 + max((int(m[1]) for m in matches if m), default=-1)
+
+
+def _num_classes(arrays: Arrays) -> int:
+    if not any(name.startswith("mapping.embed.") for name in arrays):
+        return 0
+    return _shape(arrays, "mapping.embed.weight", 2)[1]
 
 
 def _generator_config(arrays: Arrays) -> GeneratorConfig:
     w_dim, fan_in = _shape(arrays, "mapping.fc0.weight", 2)
-    num_classes = 0
-    if "mapping.embed.weight" in arrays:
-        num_classes = _shape(arrays, "mapping.embed.weight", 2)[1]
-        fan_in -= w_dim
+    num_classes = _num_classes(arrays)
+    z_dim = fan_in - w_dim if num_classes else fan_in
+    if z_dim < 1:
+        raise ValueError(
+            f"entry mapping.fc0.weight has shape {(w_dim, fan_in)}, which leaves nothing for z "
+            "beside the embedded class"
+        )
     blocks = _resolutions(arrays, r"synthesis\.b(\d+)\.")
     image_channels, biline_channels = _shape(arrays, "synthesis.decoder_img.weight", 2)
+    channels = tuple(_shape(arrays, f"synthesis.b{b}.fc1.weight", 2)[0] for b in blocks)
+    if channels[0] % 2:
+        raise ValueError(
+            f"entry synthesis.b4.fc1.weight has {channels[0]} rows, expected an even number: half "
+            "of the Fourier features are sines, half cosines"
+        )
     return GeneratorConfig(
-        z_dim=fan_in,
+        z_dim=z_dim,
         w_dim=w_dim,
         num_classes=num_classes,
         image_channels=image_channels,
-        channels=tuple(_shape(arrays, f"synthesis.b{b}.fc1.weight", 2)[0] for b in blocks),
+        channels=channels,
         biline_channels=biline_channels,
         thickness=_shape(arrays, "synthesis.b4.input.weight", 4)[3] // 2,
         bandwidth=10.0,  # Only initial values depend on it.
-        mapping_layers=_count_mapping_layers(arrays),
+        mapping_layers=_mapping_layers_named(arrays),
     )
 
 
 def _discriminator_config(arrays: Arrays, group_size: int) -> DiscriminatorConfig:
     blocks = _resolutions(arrays, r"b(\d+)\.")
-    num_classes = 0
-    if "mapping.embed.weight" in arrays:
-        num_classes = _shape(arrays, "mapping.embed.weight", 2)[1]
     return DiscriminatorConfig(
-        num_classes=num_classes,
+        num_classes=_num_classes(arrays),
         image_channels=_shape(arrays, f"b{blocks[-1]}.fromrgb.weight", 4)[1],
         channels=(
             _shape(arrays, "b4.conv.weight", 4)[0],
             *(_shape(arrays, f"b{b}.conv0.weight", 4)[0] for b in blocks[1:]),
         ),
         mbstd_group_size=group_size,
-        mapping_layers=_count_mapping_layers(arrays),
+        mapping_layers=_mapping_layers_named(arrays),
     )
 
 
@@ -259,7 +278,10 @@ def _convert(arrays: Arrays, names: Any, shapes: Any) -> Any:
     def leaf(name: str, ours: jax.ShapeDtypeStruct) -> jax.Array:
         if name not in arrays:
             raise ValueError(f"entry {name} is missing")
-        array = np.asarray(arrays[name], np.float32)
+        try:
+            array = np.asarray(arrays[name], np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"entry {name} does not hold numbers: {error}") from error
         layout = _layout(name, ours.shape)
         if array.shape != layout.shape:
             raise ValueError(f"entry {name} has shape {array.shape}, expected {layout.shape}")

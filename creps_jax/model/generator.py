@@ -7,6 +7,7 @@ Shapes: z [N, z_dim]; c [N, num_classes], one-hot, num_classes may be 0; w [N, w
 ws [N, num_ws, w_dim]; y [H] and x [W], positions (coordinates.py); images [N, H, W, channels].
 """
 
+import itertools
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from creps_jax.config import GeneratorConfig
 from creps_jax.model import biline, layers
-from creps_jax.model.layers import Array, Parameters
+from creps_jax.model.layers import Array, Initials
 
 Variables = dict[str, Any]
 
@@ -30,10 +31,10 @@ class Mapping(nn.Module):
         fan_in = config.z_dim
         if config.num_classes:
             fan_in += config.w_dim
-            self.embed = self.param("embed", layers.init_linear, config.num_classes, config.w_dim)
-        self.stack = self.param(
-            "layers", layers.init_mapping_stack, config.mapping_layers, fan_in, config.w_dim
-        )
+            embed = layers.init_linear(config.num_classes, config.w_dim)
+            self.embed = self.param("embed", layers.initializer(embed))
+        stack = layers.init_mapping_stack(config.mapping_layers, fan_in, config.w_dim)
+        self.stack = self.param("layers", layers.initializer(stack))
         self.w_avg = self.variable("statistics", "w_avg", jnp.zeros, (config.w_dim,), jnp.float32)
 
     def __call__(self, z: Array, c: Array) -> Array:
@@ -61,34 +62,31 @@ def repeat_w(w: Array, num_ws: int) -> Array:
     return jnp.repeat(w[:, None, :], num_ws, axis=1)
 
 
-def init_encoding(key: Array, channels: int, thickness: int, w_dim: int) -> Parameters:
-    """The Fourier encoding's weight [C, 2R] ~ normal(0, 1) and its affine layer."""
-    weight_key, affine_key = jax.random.split(key)
-    return {
-        "weight": jax.random.normal(weight_key, (channels, 2 * thickness)),
-        "affine": layers.init_linear(affine_key, w_dim, channels * 2 * thickness, bias=1.0),
-    }
-
-
 def init_modulated_block(
-    key: Array, fan_in: int, width: int, out_name: str, fan_out: int, w_dim: int
-) -> Parameters:
+    fan_in: int, width: int, out_name: str, fan_out: int, w_dim: int
+) -> Initials:
     """Two modulated layers fan_in -> width -> width and a projection to fan_out."""
-    key_0, key_1, key_out = jax.random.split(key, 3)
     return {
-        "layer_0": layers.init_modulated(key_0, fan_in, width, w_dim),
-        "layer_1": layers.init_modulated(key_1, width, width, w_dim),
-        out_name: layers.init_modulated(key_out, width, fan_out, w_dim),
+        "layer_0": layers.init_modulated(fan_in, width, w_dim),
+        "layer_1": layers.init_modulated(width, width, w_dim),
+        out_name: layers.init_modulated(width, fan_out, w_dim),
     }
 
 
-def init_line_blocks(key: Array, config: GeneratorConfig) -> list[Parameters]:
-    """Blocks 8, 16, ..., resolution."""
-    keys = jax.random.split(key, len(config.channels) - 1)
-    return [
-        init_modulated_block(k, fan_in, width, "to_biline", config.biline_channels, config.w_dim)
-        for k, fan_in, width in zip(keys, config.channels[:-1], config.channels[1:], strict=True)
-    ]
+def init_lines(config: GeneratorConfig) -> Initials:
+    """The Fourier encoding (weight [C, 2R]), block 4, and blocks 8, ..., resolution."""
+    width, table = config.channels[0], (config.channels[0], 2 * config.thickness)
+    return {
+        "encoding": {
+            "weight": layers.Initial(table, std=1.0),
+            "affine": layers.init_linear(config.w_dim, table[0] * table[1], bias=1.0),
+        },
+        "block_4": layers.init_modulated(width, width, config.w_dim),
+        "blocks": [
+            init_modulated_block(fan_in, width, "to_biline", config.biline_channels, config.w_dim)
+            for fan_in, width in itertools.pairwise(config.channels)
+        ],
+    }
 
 
 class Lines(nn.Module):
@@ -98,21 +96,15 @@ class Lines(nn.Module):
 
     def setup(self):
         config = self.config
-        width = config.channels[0]
         self.p = {
-            "encoding": self.param(
-                "encoding", init_encoding, width, config.thickness, config.w_dim
-            ),
-            "block_4": self.param("block_4", layers.init_modulated, width, width, config.w_dim),
-            "blocks": self.param("blocks", init_line_blocks, config),
+            name: self.param(name, layers.initializer(initials))
+            for name, initials in init_lines(config).items()
         }
+        frequencies = (config.channels[0] // 2, config.thickness)
         self.freqs = self.variable(
             "constants",
             "freqs",
-            lambda: (
-                config.bandwidth
-                * jax.random.normal(self.make_rng("params"), (width // 2, config.thickness))
-            ),
+            lambda: config.bandwidth * jax.random.normal(self.make_rng("params"), frequencies),
         )
 
     def __call__(self, ws: Array, t: Array, axis: int) -> Array:
@@ -126,25 +118,24 @@ class Lines(nn.Module):
         return jax.vmap(one_image)(ws)
 
 
-def init_decoders(key: Array, count: int, width: int) -> list[list[Parameters]]:
-    """Decoders of blocks 16, ..., resolution and the last one: B -> 2B -> 4B -> 2B -> B."""
-    widths = [width, 2 * width, 4 * width, 2 * width, width]
-    return [
-        [
-            layers.init_linear(k, i, o)
-            for k, i, o in zip(jax.random.split(key, 4), widths[:-1], widths[1:], strict=True)
-        ]
-        for key in jax.random.split(key, count)
-    ]
+def init_pixels(config: GeneratorConfig) -> Initials:
+    """Decoders of blocks 16, ..., resolution and the last one, the linear RGB, the refinement.
 
-
-def init_refine(key: Array, width: int, channels: int, w_dim: int) -> list[Parameters]:
-    """The two refinement blocks: B -> 4B -> 4B and 4B -> 2B -> 2B, each with a to-RGB layer."""
-    key_0, key_1 = jax.random.split(key)
-    return [
-        init_modulated_block(key_0, width, 4 * width, "to_rgb", channels, w_dim),
-        init_modulated_block(key_1, 4 * width, 2 * width, "to_rgb", channels, w_dim),
-    ]
+    A decoder is B -> 2B -> 4B -> 2B -> B; the refinement B -> 4B -> 4B and 4B -> 2B -> 2B.
+    """
+    width, channels, w_dim = config.biline_channels, config.image_channels, config.w_dim
+    widths = (width, 2 * width, 4 * width, 2 * width, width)
+    return {
+        "decoders": [
+            [layers.init_linear(i, o) for i, o in itertools.pairwise(widths)]
+            for _ in config.channels[1:]
+        ],
+        "rgb": layers.init_linear(width, channels),
+        "refine": [
+            init_modulated_block(width, 4 * width, "to_rgb", channels, w_dim),
+            init_modulated_block(4 * width, 2 * width, "to_rgb", channels, w_dim),
+        ],
+    }
 
 
 class Pixels(nn.Module):
@@ -153,12 +144,9 @@ class Pixels(nn.Module):
     config: GeneratorConfig
 
     def setup(self):
-        config = self.config
-        width = config.biline_channels
         self.p = {
-            "decoders": self.param("decoders", init_decoders, len(config.channels) - 1, width),
-            "rgb": self.param("rgb", layers.init_linear, width, config.image_channels),
-            "refine": self.param("refine", init_refine, width, config.image_channels, config.w_dim),
+            name: self.param(name, layers.initializer(initials))
+            for name, initials in init_pixels(self.config).items()
         }
 
     def __call__(self, ws: Array, rows: Array, columns: Array) -> Array:

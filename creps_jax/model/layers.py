@@ -8,6 +8,7 @@ Notation: x input, w latent, s style, d demodulation, I fan-in, O fan-out.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +16,38 @@ import jax.numpy as jnp
 
 Array = jax.Array
 Parameters = dict[str, Any]
+Initials = dict[str, Any]  # Like Parameters, with an Initial in the place of each array.
 
 CLIP = 256.0  # Activations of modulated and convolutional layers stay within +-CLIP.
+
+
+class Initial(NamedTuple):
+    """How an array starts: constant, or normal(0, std)."""
+
+    shape: tuple[int, ...]
+    std: float = 0.0
+    constant: float = 0.0
+
+
+def initialize(key: Array, initials: Any) -> Any:
+    """Arrays for a tree of Initials, all from one draw: compiling many draws takes long."""
+    leaves, tree = jax.tree.flatten(initials, is_leaf=lambda x: isinstance(x, Initial))
+    sizes = [math.prod(leaf.shape) if leaf.std else 0 for leaf in leaves]
+    normal = jax.random.normal(key, (sum(sizes),))
+    arrays, start = [], 0
+    for leaf, size in zip(leaves, sizes, strict=True):
+        if leaf.std:
+            drawn = normal[start : start + size].reshape(leaf.shape)
+            arrays.append(leaf.std * drawn)
+        else:
+            arrays.append(jnp.full(leaf.shape, leaf.constant, jnp.float32))
+        start += size
+    return jax.tree.unflatten(tree, arrays)
+
+
+def initializer(initials: Any) -> Callable[[Array], Any]:
+    """What Flax asks of a parameter: key -> arrays."""
+    return lambda key: initialize(key, initials)
 
 
 def lrelu(x: Array) -> Array:
@@ -37,13 +68,11 @@ def normalize(x: Array) -> Array:
 # Equalised linear: y = x @ (weight * lr / sqrt(I)) + bias * lr.
 
 
-def init_linear(
-    key: Array, fan_in: int, fan_out: int, lr: float = 1.0, bias: float = 0.0
-) -> Parameters:
+def init_linear(fan_in: int, fan_out: int, lr: float = 1.0, bias: float = 0.0) -> Initials:
     """Stored weight ~ normal(0, 1) / lr, stored bias = its initial value."""
     return {
-        "weight": jax.random.normal(key, (fan_in, fan_out)) / lr,
-        "bias": jnp.full((fan_out,), bias, jnp.float32),
+        "weight": Initial((fan_in, fan_out), std=1.0 / lr),
+        "bias": Initial((fan_out,), constant=bias),
     }
 
 
@@ -58,11 +87,10 @@ def linear(p: Parameters, x: Array, lr: float = 1.0) -> Array:
 MAPPING_LR = 0.01
 
 
-def init_mapping_stack(key: Array, count: int, fan_in: int, width: int) -> list[Parameters]:
+def init_mapping_stack(count: int, fan_in: int, width: int) -> list[Initials]:
     """The layers of a mapping network: fan_in -> width -> ... -> width."""
     fans = [fan_in] + [width] * (count - 1)
-    keys = jax.random.split(key, count)
-    return [init_linear(k, fan, width, MAPPING_LR) for k, fan in zip(keys, fans, strict=True)]
+    return [init_linear(fan, width, MAPPING_LR) for fan in fans]
 
 
 def mapping_stack(stack: list[Parameters], x: Array) -> Array:
@@ -83,14 +111,9 @@ class Style(NamedTuple):
     demodulation: Array
 
 
-def init_modulated(key: Array, fan_in: int, fan_out: int, w_dim: int) -> Parameters:
+def init_modulated(fan_in: int, fan_out: int, w_dim: int) -> Initials:
     """Stored weight ~ normal(0, 1), bias 0; the affine layer's bias starts at 1."""
-    weight_key, affine_key = jax.random.split(key)
-    return {
-        "weight": jax.random.normal(weight_key, (fan_in, fan_out)),
-        "bias": jnp.zeros((fan_out,), jnp.float32),
-        "affine": init_linear(affine_key, w_dim, fan_in, bias=1.0),
-    }
+    return {**init_linear(fan_in, fan_out), "affine": init_linear(w_dim, fan_in, bias=1.0)}
 
 
 def style(p: Parameters, w: Array) -> Style:
@@ -119,11 +142,11 @@ def projection(p: Parameters, scale: Array, x: Array) -> Array:
 # Convolutions of the discriminator.
 
 
-def init_conv(key: Array, size: int, fan_in: int, fan_out: int) -> Parameters:
+def init_conv(size: int, fan_in: int, fan_out: int) -> Initials:
     """A size x size filter ~ normal(0, 1) and a bias of 0."""
     return {
-        "weight": jax.random.normal(key, (size, size, fan_in, fan_out)),
-        "bias": jnp.zeros((fan_out,), jnp.float32),
+        "weight": Initial((size, size, fan_in, fan_out), std=1.0),
+        "bias": Initial((fan_out,)),
     }
 
 

@@ -171,9 +171,7 @@ def test_widths_that_no_other_array_repeats_are_taken_as_they_are():
 def test_a_missing_entry_is_named(network):
     convert, arrays = network
     for name in used(arrays):
-        # How many layers the mapping has, and whether it has classes, is read from its weights.
-        named = name if not re.fullmatch(r"mapping\.(fc\d+|embed)\.weight", name) else "entry"
-        refuses(convert, {k: v for k, v in arrays.items() if k != name}, named)
+        refuses(convert, {k: v for k, v in arrays.items() if k != name}, name)
 
 
 # Entries whose shapes the widths are inferred from: if one is wrong, others disagree with it.
