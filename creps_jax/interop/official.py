@@ -186,6 +186,7 @@ def _num_classes(arrays: Arrays) -> int:
 
 
 def _generator_config(arrays: Arrays) -> GeneratorConfig:
+    blocks = _resolutions(arrays, r"synthesis\.b(\d+)\.")
     w_dim, fan_in = _shape(arrays, "mapping.fc0.weight", 2)
     num_classes = _num_classes(arrays)
     z_dim = fan_in - w_dim if num_classes else fan_in
@@ -194,7 +195,6 @@ def _generator_config(arrays: Arrays) -> GeneratorConfig:
             f"entry mapping.fc0.weight has shape {(w_dim, fan_in)}, which leaves nothing for z "
             "beside the embedded class"
         )
-    blocks = _resolutions(arrays, r"synthesis\.b(\d+)\.")
     image_channels, biline_channels = _shape(arrays, "synthesis.decoder_img.weight", 2)
     channels = tuple(_shape(arrays, f"synthesis.b{b}.fc1.weight", 2)[0] for b in blocks)
     if channels[0] % 2:

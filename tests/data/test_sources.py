@@ -21,6 +21,12 @@ SIZE = 32
 NAMES = [f"{i // 4:05d}/img{i}.png" for i in range(10)]
 
 
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    """What is decoded is decoded anew each time, but where a test asks for the cache."""
+    monkeypatch.setattr(sources, "CACHE_MIB", 0)
+
+
 def data_config(source, **changes):
     defaults = dict(
         source=str(source), resolution=SIZE, image_channels=3, num_classes=0, mirror=False,
@@ -305,3 +311,20 @@ def test_procedural_scenes():
     assert source.label_counts.shape == (0,)
     with pytest.raises(ValueError, match=r"data\.num_classes is 2; set it to 0"):
         open_source(data_config("procedural:5", num_classes=2))
+
+
+def test_a_small_set_is_decoded_once_and_equal(folder, monkeypatch):
+    config = data_config(f"folder:{folder}", num_classes=3)
+    plain = open_source(config)
+    monkeypatch.setattr(sources, "CACHE_MIB", 256)
+    cached = open_source(config)
+    first = [cached[i] for i in range(len(cached))]
+    for file in folder.rglob("*.png"):
+        file.unlink()  # From here on, there is nothing to decode.
+    assert len(cached) == len(plain) == len(first)
+    for i, example in enumerate(first):
+        np.testing.assert_array_equal(cached[i]["image"], example["image"])
+        assert cached[i]["label"] == example["label"] == i % 3
+    np.testing.assert_array_equal(cached.label_counts, plain.label_counts)
+    with pytest.raises(ValueError, match=r"no longer is"):
+        plain[0]
