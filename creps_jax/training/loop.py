@@ -163,9 +163,11 @@ def train(run: Run) -> None:
         while True:
             ended = run.step >= config.total_steps or bool(stop)
             if run.step % config.grid_steps == 0 or run.step >= config.total_steps:
-                reporter.image("fakes", run.step, samples.fakes(run.task, run.state.g_ema))
+                with reporter.pause():
+                    reporter.image("fakes", run.step, samples.fakes(run.task, run.state.g_ema))
             if run.step != last_saved and (run.step % config.checkpoint_steps == 0 or ended):
                 with reporter.pause():
+                    reporter.check_losses(run.step)
                     save(run)
                 last_saved = run.step
             if ended:

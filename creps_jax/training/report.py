@@ -38,7 +38,7 @@ def device_line() -> str:
         for name in ("creps-jax", "jax", "flax", "optax", "orbax-checkpoint")
     )
     line = f"Device: {len(devices)} x {devices[0].device_kind}, float32; {versions}"
-    return line if jax.default_backend() != "cpu" else f"{line}\n{_why_cpu()}"
+    return line if jax.default_backend() != "cpu" else f"{line}. {_why_cpu()}"
 
 
 def _why_cpu() -> str:
@@ -129,10 +129,14 @@ class Reporter:
         if step % self._config.report_steps == 0 or step == self._config.total_steps:
             self._report(step)
 
+    def check_losses(self, step: int) -> None:
+        """Raises FloatingPointError if a loss since the last report is not finite."""
+        check_finite(mean_metrics(jax.device_get(self._collected)), step)
+
     def _report(self, step: int) -> None:
+        self.check_losses(step)
         scalars = mean_metrics(jax.device_get(self._collected))
         self._collected = []
-        check_finite(scalars, step)
         images = (step - self._timed_from) * self._config.recipe.batch_size
         kimg = step * self._config.recipe.batch_size / 1000
         seconds = time.perf_counter() - self._started - self._paused_sec
@@ -153,14 +157,13 @@ class Reporter:
 
     def image(self, name: str, step: int, picture: np.ndarray) -> None:
         """Write a grid, uint8 [h, w, c], as <name>.png or <name>_<kimg>.png, and to TensorBoard."""
-        with self.pause():
-            kimg = step * self._config.recipe.batch_size / 1000
-            stem = name if name == "reals" else f"{name}_{kimg:010.3f}"
-            path = self._workdir / f"{stem}.png"
-            temporary = path.with_suffix(".tmp")
-            Image.fromarray(picture.squeeze()).save(temporary, format="png")
-            os.replace(temporary, path)
-            self._writer.write_images(step, {name: picture[None]})
+        kimg = step * self._config.recipe.batch_size / 1000
+        stem = name if name == "reals" else f"{name}_{kimg:010.3f}"
+        path = self._workdir / f"{stem}.png"
+        temporary = path.with_suffix(".tmp")
+        Image.fromarray(picture.squeeze()).save(temporary, format="png")
+        os.replace(temporary, path)
+        self._writer.write_images(step, {name: picture[None]})
 
 
 def mean_metrics(collected: list[dict[str, np.ndarray]]) -> dict[str, float]:
