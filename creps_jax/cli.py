@@ -113,8 +113,6 @@ def render(
         corners = None if window is None else parse_window(window)
     with _option("--truncation"):
         check_truncation(truncation)
-    with _option("--out"):
-        make_writable_folder(out)
 
     import jax
     from rich.console import Console
@@ -136,6 +134,8 @@ def render(
         corners = rendering.resolve_window(corners, frame)
     with _option("--class"):
         rendering.check_label(label, config.num_classes)
+    with _option("--out"):
+        make_writable_folder(out)
 
     device = jax.devices()[0].device_kind
     height, width = corners.y1 - corners.y0, corners.x1 - corners.x0

@@ -196,6 +196,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def field_types() -> dict[str, Any]:
+    """Every field's type by its dotted name."""
+    return {
+        f"{section}.{name}" if section else name: kind
+        for section, fields in SCHEMA.items()
+        for name, kind in fields.items()
+    }
+
+
 def channel_widths(base: int, maximum: int, resolution: int) -> tuple[int, ...]:
     """C_b = min(base / b, maximum) for b = 4, 8, ..., resolution."""
     return tuple(min(base // 2**k, maximum) for k in range(2, int(math.log2(resolution)) + 1))
@@ -214,11 +223,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
 
 def _checked_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """Every field of the schema, typed and in its range, by dotted name."""
-    kinds = {
-        f"{section}.{name}" if section else name: kind
-        for section, fields in SCHEMA.items()
-        for name, kind in fields.items()
-    }
+    kinds = field_types()
     given = flatten(config)
     missing, unknown = sorted(kinds.keys() - given.keys()), sorted(given.keys() - kinds.keys())
     if missing or unknown:

@@ -10,6 +10,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from creps_jax.config import field_types
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config of the run, a Python file with get_config().", lock_config=True
 )
@@ -51,9 +53,11 @@ def main(argv: list[str]) -> None:
         run = loop.prepare(config, Path(_WORKDIR.value).expanduser().absolute())
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # Nothing had begun.
     try:
         loop.train(run)
-    except FloatingPointError as error:
+    except (FloatingPointError, OSError) as error:
         sys.exit(f"Error: {error}")
 
 
@@ -62,11 +66,11 @@ def parse_flags(argv: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(argv)
     except AttributeError as error:
-        overrides = [a.partition("=")[0] for a in argv if a.startswith("--config.")]
-        sys.exit(
-            f"Error: the config has no field {error} (overridden are: {', '.join(overrides)}); "
-            "configs/default.py lists all fields"
-        )
+        given = [a.removeprefix("--config.").partition("=")[0] for a in argv if "--config." in a]
+        unknown = ", ".join(name for name in given if name not in field_types()) or error
+        sys.exit(f"Error: the config has no field {unknown}; configs/default.py lists all fields")
+    except ImportError as error:
+        sys.exit(f"Error: {error}: configs are run from a checkout, in its top folder")
     except (TypeError, ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
 

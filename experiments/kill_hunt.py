@@ -84,20 +84,19 @@ def newest_step(workdir: Path) -> int:
 
 
 def kill_in_flight(
-    process: subprocess.Popen, workdir: Path, progress: int, delay_sec: float, while_saving: bool
+    process: subprocess.Popen, workdir: Path, until_step: int, delay_sec: float, while_saving: bool
 ) -> bool:
-    """SIGKILL once `progress` checkpoints more are there and the delay is over.
+    """SIGKILL once there is a checkpoint of `until_step` or later and the delay is over.
 
     With `while_saving`, at the first moment after that when a checkpoint is being written. Returns
     whether one was.
     """
-    goal = newest_step(workdir) + 2 * progress
     unfinished = workdir / "checkpoints" / "unfinished"
 
     def saving() -> bool:
         return unfinished.exists() and any(unfinished.iterdir())
 
-    while process.poll() is None and newest_step(workdir) < goal:
+    while process.poll() is None and newest_step(workdir) < until_step:
         time.sleep(0.002)
     time.sleep(delay_sec)
     while while_saving and process.poll() is None and not saving():
@@ -140,8 +139,9 @@ def main() -> None:
     rows = []
     for kill in range(arguments.kills):
         process = start(out / "killed", steps, cache)
+        until_step = newest_step(out / "killed") + choice.randint(0, 4)
         hit = kill_in_flight(
-            process, out / "killed", choice.randint(0, 2), choice.uniform(0, 0.5), kill % 2 == 0
+            process, out / "killed", until_step, choice.uniform(0, 0.5), kill % 2 == 0
         )
         rows.append([kill + 1, newest_step(out / "killed"), hit])
         print(f"kill {kill + 1}: newest checkpoint {rows[-1][1]}, in a save: {hit}", flush=True)

@@ -23,6 +23,9 @@ class Container(Protocol):
     def version(self, names: list[str]) -> list[Any]:
         """JSON values that change when one of the named files does."""
 
+    def summary(self, name: str) -> int:
+        """A number that tells most other contents from this file's, and survives copying."""
+
 
 class Folder:
     """The files under a directory."""
@@ -46,6 +49,9 @@ class Folder:
 
     def version(self, names: list[str]) -> list[Any]:
         return [self._file_version(name) for name in names]
+
+    def summary(self, name: str) -> int:
+        return (self.root / name).stat().st_size
 
     def _file_version(self, name: str) -> list[int] | None:
         try:
@@ -135,3 +141,6 @@ class Zip:
         del names  # They share the archive's time.
         stat = self.path.stat()
         return [stat.st_size, stat.st_mtime_ns]
+
+    def summary(self, name: str) -> int:
+        return self._members[name].crc

@@ -35,6 +35,7 @@ class Source(Protocol):
     """What `open_source` returns."""
 
     label_counts: np.ndarray  # int64 [num_classes]: how often each class occurs.
+    fingerprint: str  # Of the images' names and sizes (in a zip: checksums) and of the labels.
 
     def __len__(self) -> int: ...
 
@@ -66,8 +67,8 @@ def open_source(config: DataConfig, index_path: pathlib.Path | None = None) -> S
     names = sorted(filter(_is_image, files))
     if not names:
         raise ValueError(
-            f"data.source={config.source!r} has {len(files)} files but no images "
-            f"({' '.join(IMAGE_SUFFIXES)}); check the path"
+            f"data.source={config.source!r} has no images ({' '.join(IMAGE_SUFFIXES)}) among its "
+            f"{len(files)} files; check the path (linked folders are not followed)"
         )
     labels = _read_labels(container, names, config) if config.num_classes else {}
     unreadable = _check(container, names, config, index_path)
@@ -99,6 +100,9 @@ class ImageSource:
         self._labels = np.array([labels.get(name, 0) for name in names], np.int32)
         self.label_counts = np.bincount(self._labels, minlength=config.num_classes)
         self.label_counts = self.label_counts[: config.num_classes]
+        summaries = [container.summary(name) for name in names]
+        described = json.dumps([names, summaries, self._labels.tolist()])
+        self.fingerprint = hashlib.sha256(described.encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -126,6 +130,7 @@ class CachedSource:
         self._source = source
         self._examples: dict[int, dict[str, np.ndarray]] = {}
         self.label_counts = source.label_counts
+        self.fingerprint = source.fingerprint
 
     def __len__(self) -> int:
         return len(self._source)
@@ -149,12 +154,13 @@ class ProceduralSource:
             )
         if config.num_classes:
             raise ValueError(
-                f"data.source={config.source!r} has no labels but data.num_classes is "
+                f"data.source={config.source!r} has no labels but num_classes is "
                 f"{config.num_classes}; set it to 0"
             )
         self._count = int(count)
         self._config = config
         self.label_counts = np.zeros(0, np.int64)
+        self.fingerprint = config.source
 
     def __len__(self) -> int:
         return self._count
@@ -179,8 +185,8 @@ def _load(container: Container, name: str, config: DataConfig) -> Image.Image:
     if image.size != (size, size) and not config.resize:
         raise ValueError(
             f"data.source={config.source!r}: {name} has {image.width}x{image.height} pixels "
-            f"(width x height), data.resolution asks for {size}x{size}; to scale and crop images "
-            "of other sizes set --config.data.resize=True"
+            f"(width x height), but resolution={size}; to crop and scale images of other sizes "
+            "set --config.data.resize=True"
         )
     return image
 
@@ -192,21 +198,29 @@ def _check(
     described = [config.source, config.resolution, config.resize, names, container.version(names)]
     key = hashlib.sha256(json.dumps(described).encode()).hexdigest()
     unreadable = _read_index(index_path, key) if index_path else None
-    if unreadable is None:
+    checked_now = unreadable is None
+    if checked_now:
         unreadable = _find_unreadable(container, names, config)
-        if index_path:
-            _write_index(index_path, key, unreadable)
-    if not unreadable:
-        return {}
-    found = f"{len(unreadable)} of {len(names)} images in {config.source!r} are unreadable"
+    _refuse_too_many(unreadable, names, config)
+    if checked_now and index_path:
+        _write_index(index_path, key, unreadable)
+    if unreadable:
+        _log.warning(
+            "%d of %d images in %r are unreadable and left out.",
+            *(len(unreadable), len(names), config.source),
+        )
+    return unreadable
+
+
+def _refuse_too_many(unreadable: dict[str, str], names: list[str], config: DataConfig) -> None:
+    """Raises ValueError when nothing, or too little, is left to train on."""
     if len(unreadable) == len(names) or len(unreadable) > config.max_unreadable * len(names):
         first = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:5])
         raise ValueError(
-            f"data.source: {found}, more than data.max_unreadable={config.max_unreadable} allows; "
-            f"repair or remove them. The first are: {first}"
+            f"data.source: {len(unreadable)} of {len(names)} images in {config.source!r} are "
+            f"unreadable, more than data.max_unreadable={config.max_unreadable} allows; repair or "
+            f"remove them. The first are: {first}"
         )
-    _log.warning("%s and left out.", found)
-    return unreadable
 
 
 def _find_unreadable(container: Container, names: list[str], config: DataConfig) -> dict[str, str]:
@@ -258,7 +272,7 @@ def _write_index(path: pathlib.Path, key: str, unreadable: dict[str, str]) -> No
 def _read_labels(container: Container, names: list[str], config: DataConfig) -> dict[str, int]:
     """The class of each name, from the StyleGAN form {"labels": [[name, class], ...]}."""
     where = f"data.source={config.source!r}: {LABELS_FILE}"
-    wanted = f"data.num_classes={config.num_classes}"
+    wanted = f"num_classes={config.num_classes}"
     if LABELS_FILE not in container.names():
         raise ValueError(
             f"{where} is missing but {wanted} needs it; add it or set num_classes to 0"

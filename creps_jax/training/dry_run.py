@@ -27,16 +27,15 @@ def phase_programs(task: Task) -> dict[str, tuple[int, Any]]:
         "label": jax.ShapeDtypeStruct(shape[:1], jnp.int32),
     }
     batch, draws = jax.eval_shape(step.prepare, task, state.step, images)
-    phases = {
-        "G main": (1, step.g_main.lower(task, state, draws.g_main)),
-        "G path length": (
-            recipe.path_length_interval,
-            step.g_path_length.lower(task, state, draws.path_length, draws.noise),
-        ),
-        "D main": (1, step.d_main.lower(task, state, batch, draws.d_main)),
-        "D R1": (recipe.r1_interval, step.d_r1.lower(task, state, batch)),
-        "finish": (1, step.finish.lower(task, state)),
-    }
+    due = step.phases_of(task, 0)  # At step 0 all are due that ever are.
+    phases = {"G main": (1, step.g_main.lower(task, state, draws.g_main))}
+    if due.path_length:
+        lowered = step.g_path_length.lower(task, state, draws.path_length, draws.noise)
+        phases["G path length"] = (recipe.path_length_interval, lowered)
+    phases["D main"] = (1, step.d_main.lower(task, state, batch, draws.d_main))
+    if due.r1:
+        phases["D R1"] = (recipe.r1_interval, step.d_r1.lower(task, state, batch))
+    phases["finish"] = (1, step.finish.lower(task, state))
     return {name: (every, lowered.compile()) for name, (every, lowered) in phases.items()}
 
 
@@ -63,5 +62,5 @@ def describe(raw_config: dict[str, Any]) -> str:
         flops = program.cost_analysis().get("flops", 0.0)
         total += flops / every
         temporary = program.memory_analysis().temp_size_in_bytes / 2**20
-        lines.append(f"{name:<14} {every:>6} {temporary:>15,.0f} {flops / 1e9:>8,.1f}")
-    return "\n".join([*lines, f"a step on average {total / 1e9:,.1f} GFLOP"])
+        lines.append(f"{name:<14} {every:>6} {temporary:>15,.1f} {flops / 1e9:>8,.4g}")
+    return "\n".join([*lines, f"a step on average {total / 1e9:,.4g} GFLOP"])

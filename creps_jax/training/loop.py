@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -30,12 +31,14 @@ class Run:
     raw_config: dict[str, Any]
     config: RunConfig
     workdir: Path
+    lock: IO[str]  # held open: no other process trains in the workdir
     task: Task
     source: Source
     batches: BatchIterator
     checkpoints: Checkpoints
     state: TrainState
     step: int
+    last_saved: int | None  # step of the newest checkpoint
 
 
 def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
@@ -76,11 +79,25 @@ def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
     """
     config = parse(raw_config)
     print(device_line(), flush=True)
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"--workdir={workdir} is a file; give the folder of a run")
     workdir.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(workdir)
+    try:
+        return begin_or_continue(raw_config, config, workdir, lock)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def begin_or_continue(
+    raw_config: dict[str, Any], config: RunConfig, workdir: Path, lock: IO[str]
+) -> Run:
+    """The rest of `prepare`, in the locked workdir."""
     checkpoints = Checkpoints(workdir, config.checkpoint_keep)
-    step = checkpoints.latest_step()
-    if step is not None:
-        check_config(checkpoints.config(step), raw_config, MAY_CHANGE)
+    last_saved = checkpoints.latest_step()
+    if last_saved is not None:
+        check_config(checkpoints.config(last_saved), raw_config, MAY_CHANGE)
     source = open_source(config.data, workdir / "data_index.json")
     counts = np.asarray(source.label_counts)
     task = make_task(config, tuple((counts / max(counts.sum(), 1)).tolist()))
@@ -92,23 +109,55 @@ def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
         jax.process_index(),
         jax.process_count(),
     )
-    if step is None:
+    if last_saved is None:
         print(f"A new run in {workdir}: {len(source)} images.", flush=True)
         initialize = jax.jit(
             init_state, static_argnums=0, out_shardings=sharding.named(task.mesh, "state")
         )
         state, step = initialize(task), 0
     else:
+        step = last_saved
         print(f"Continuing {workdir} from step {step} of {config.total_steps}.", flush=True)
         state, data = restore(checkpoints, step, task)
-        if data["examples"] != len(source):
+        if (data["examples"], data["fingerprint"]) != (len(source), source.fingerprint):
             raise ValueError(
-                f"data.source={config.data.source!r} has {len(source)} usable images, but the "
-                f"checkpoint of step {step} was made with {data['examples']}; restore the data "
-                "set, or start a new run in another --workdir"
+                f"data.source={config.data.source!r} has changed: it has {len(source)} usable "
+                f"images, the checkpoint of step {step} was made with {data['examples']}, of these "
+                "or other names, sizes and labels; restore the data set, or start a new run in "
+                "another --workdir"
             )
         batches.set_state(data["iterator"])
-    return Run(raw_config, config, workdir, task, source, batches, checkpoints, state, step)
+    return Run(
+        raw_config,
+        config,
+        workdir,
+        lock,
+        task,
+        source,
+        batches,
+        checkpoints,
+        state,
+        step,
+        last_saved,
+    )
+
+
+def lock_folder(workdir: Path) -> IO[str]:
+    """An open file that locks the workdir until this process ends, however it ends.
+
+    Raises:
+      ValueError: another process trains there.
+    """
+    lock = (workdir / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise ValueError(
+            f"another process is training in --workdir={workdir}; wait for it, stop it, or give "
+            "another --workdir"
+        ) from error
+    return lock
 
 
 def restore(checkpoints: Checkpoints, step: int, task: Task) -> tuple[TrainState, dict[str, Any]]:
@@ -124,9 +173,14 @@ def save(run: Run) -> None:
         run.step,
         state=run.state.replace(g_ema=None),
         ema=run.state.g_ema,
-        data={"iterator": run.batches.get_state(), "examples": len(run.source)},
+        data={
+            "iterator": run.batches.get_state(),
+            "examples": len(run.source),
+            "fingerprint": run.source.fingerprint,
+        },
         config=run.raw_config,
     )
+    run.last_saved = run.step
 
 
 @contextlib.contextmanager
@@ -136,9 +190,8 @@ def stop_requests() -> Iterator[list[int]]:
     previous = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
 
     def receive(number: int, frame: Any) -> None:
-        received.append(number)
+        received.append(number)  # No more: it may interrupt a print.
         signal.signal(number, previous[number])
-        print("Stopping after this step; the same command continues.", flush=True)
 
     for number in previous:
         signal.signal(number, receive)
@@ -155,7 +208,7 @@ def train(run: Run) -> None:
     Raises:
       FloatingPointError: a loss is not finite; the checkpoints are those of before.
     """
-    config, last_saved = run.config, run.step if run.step else None
+    config = run.config
     reporter = Reporter(run.workdir, run.raw_config, config, run.step)
     if run.step == 0:
         reporter.image("reals", 0, samples.reals(run.source, config.data.resolution))
@@ -165,11 +218,10 @@ def train(run: Run) -> None:
             if run.step % config.grid_steps == 0 or run.step >= config.total_steps:
                 with reporter.pause():
                     reporter.image("fakes", run.step, samples.fakes(run.task, run.state.g_ema))
-            if run.step != last_saved and (run.step % config.checkpoint_steps == 0 or ended):
+            if run.step != run.last_saved and (run.step % config.checkpoint_steps == 0 or ended):
                 with reporter.pause():
                     reporter.check_losses(run.step)
                     save(run)
-                last_saved = run.step
             if ended:
                 break
             with reporter.waiting_for_data():
@@ -178,9 +230,10 @@ def train(run: Run) -> None:
                 phases = phases_of(run.task, run.step)
                 run.state, metrics = train_step(run.task, phases, run.state, batch)
             run.step += 1
-            reporter.step(run.step, metrics)
+            reporter.step(run.step, phases, metrics)
     done = f"{run.step} of {config.total_steps} steps"
-    print(f"Stopped after {done}." if stop else f"Finished: {done}.", flush=True)
+    stopped = f"Stopped after {done}; the same command continues."
+    print(stopped if stop else f"Finished: {done}.", flush=True)
 
 
 def to_devices(task: Task, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -22,6 +22,7 @@ from clu import metric_writers
 from PIL import Image
 
 from creps_jax.config import RunConfig, flatten
+from creps_jax.training.step import Phases
 
 # TensorFlow only writes event files here: the accelerator's memory is JAX's.
 for _kind in ("GPU", "TPU"):
@@ -82,7 +83,8 @@ class Reporter:
         if step == 0:
             self._writer.write_hparams(flatten(raw_config))
         self._collected: list[dict[str, jax.Array]] = []
-        self._first_step = True
+        self._compiled: set[Phases] = set()
+        self._timed_from = step
         self._start_interval()
 
     def __enter__(self) -> Self:
@@ -110,18 +112,19 @@ class Reporter:
         yield
         self._paused_sec += time.perf_counter() - started
 
-    def step(self, step: int, metrics: dict[str, jax.Array]) -> None:
+    def step(self, step: int, phases: Phases, metrics: dict[str, jax.Array]) -> None:
         """Take the metrics of the step that was just started; report when it is time.
 
         Raises:
           FloatingPointError: a loss is not finite.
         """
         self._collected.append(metrics)
-        if self._first_step:  # It compiled: its time says nothing about the others.
-            self._first_step = False
+        if phases not in self._compiled:  # Its time says nothing about the others.
             jax.block_until_ready(metrics)
-            passed = time.perf_counter() - self._started
-            print(f"The first step, with compiling, took {duration(passed)}.", flush=True)
+            if not self._compiled:
+                passed = duration(time.perf_counter() - self._started)
+                print(f"The first step, with compiling, took {passed}.", flush=True)
+            self._compiled.add(phases)
             self._start_interval()
             self._timed_from = step
         elif len(self._collected) > 1:

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from PIL import Image
 
 from experiments import kill_hunt
 from experiments.kill_hunt import finish, kill_in_flight, newest_step, same, start
@@ -44,7 +45,7 @@ def test_a_run_leaves_what_it_promises(unbroken):
     assert all(every <= line.keys() for line in metrics)
     assert [line["step"] for line in metrics if "loss/r1" in line] == [1, 17]
     assert [line["step"] for line in metrics if "loss/path_length" in line] == [1, 5, 9, 13, 17]
-    assert {"time/images_per_sec", "time/sec_per_kimg", "time/data_share"} <= metrics[1].keys()
+    assert {"time/images_per_sec", "time/sec_per_kimg", "time/data_share"} <= metrics[2].keys()
     assert (workdir / "reals.png").exists() and (workdir / "fakes_000000.000.png").exists()
     assert (workdir / f"fakes_{STEPS * kill_hunt.BATCH_SIZE / 1000:010.3f}.png").exists()
     assert json.loads((workdir / "config.json").read_text())["batch_size"] == kill_hunt.BATCH_SIZE
@@ -84,10 +85,45 @@ def test_a_run_stopped_and_lengthened_is_the_unbroken_run(unbroken, cache, tmp_p
 
 def test_a_killed_run_goes_on_as_if_unbroken(unbroken, cache, tmp_path):
     choice = random.Random(0)
-    for kill in range(3):
+    # Before the first step is done; between saves; in the middle of one.
+    for until_step, while_saving in ((0, False), (3, False), (5, True)):
         process = start(tmp_path, STEPS, cache)
-        kill_in_flight(process, tmp_path, kill % 2, choice.uniform(0, 0.3), while_saving=kill != 1)
+        kill_in_flight(process, tmp_path, until_step, choice.uniform(0, 0.3), while_saving)
         assert process.returncode == -signal.SIGKILL
     finish(start(tmp_path, STEPS, cache))
     assert same(tmp_path, unbroken[0])
     assert reported_steps(tmp_path) == reported_steps(unbroken[0])
+
+
+def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
+    from configs import demo
+    from creps_jax.training import loop
+    from experiments.kill_hunt import TINY
+
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(4):
+        Image.new("RGB", (8, 8), (60 * i, 9, 9)).save(images / f"{i}.bmp")
+    config = demo.get_config()
+    fields = {**TINY, "batch_size": 16, "data.source": f"folder:{images}"}
+    config.update_from_flattened_dict(fields)
+    config = json.loads(config.to_json())
+    run = loop.prepare(config, tmp_path / "run")
+    with pytest.raises(ValueError, match="another process is training"):
+        loop.prepare(config, tmp_path / "run")
+    loop.save(run)
+    run.checkpoints.close()
+    run.batches.close()
+    run.lock.close()
+    again = loop.prepare(config, tmp_path / "run")
+    assert again.last_saved == again.step == 0
+    again.checkpoints.close()
+    again.batches.close()
+    again.lock.close()
+    Image.new("RGB", (8, 8)).save(images / "0.png")
+    (images / "0.bmp").unlink()
+    with pytest.raises(ValueError, match=r"data.source=.* has changed: it has 4 usable images"):
+        loop.prepare(config, tmp_path / "run")
+    changed = {**config, "generator": {**config["generator"], "z_dim": 16}}
+    with pytest.raises(ValueError, match=r"generator\.z_dim: 8 in the checkpoint, 16 now"):
+        loop.prepare(changed, tmp_path / "run")
