@@ -49,7 +49,7 @@ def main() -> None:
     columns = len(scenes) // 2
     grid = np.vstack([np.hstack(scenes[:columns]), np.hstack(scenes[columns:])])
     Image.fromarray(grid).save(out / "at_4x.png")
-    frame, side = 64 * n, 12 * n  # A window of a frame of 64 times the training resolution.
+    frame, side = 32 * n, 12 * n  # A window of a frame of 32 times the training resolution.
     corner = (frame - side) // 2
     scales = [
         enlarged(paint(arguments.seed, n), side),
