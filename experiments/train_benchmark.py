@@ -1,6 +1,6 @@
 """Training speed: the whole step, the step without the data pipeline, and the machine's own rate.
 
-    python experiments/train_benchmark.py --out=experiments/train_benchmark.csv
+    python -m experiments.train_benchmark --out=experiments/train_benchmark.csv
 
 In one process, in turn: steps on batches of the pipeline, the same steps on one batch that is
 already on the device, and a 2048^3 float32 matrix product. Prints and writes images/s, the
