@@ -14,3 +14,12 @@ import jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+# With several processes the longest files must start first, or one of them ends alone.
+LONGEST = ["test_runs.py", "test_parity.py", "test_step.py", "test_pipeline.py"]
+
+
+def pytest_collection_modifyitems(items):
+    """Moves the tests of the longest files to the front."""
+    names = [*LONGEST, None]
+    items.sort(key=lambda item: names.index(item.path.name if item.path.name in names else None))
