@@ -43,6 +43,7 @@ TINY = {
     "generator.thickness": 2,
     "discriminator.channel_base": 64,
     "discriminator.channel_max": 8,
+    "recipe.r1_interval": 8,
     "report.every_kimg": BATCH_SIZE / 1000,
     "report.grid_every_kimg": 1.0,
     "checkpoint.every_kimg": 2 * BATCH_SIZE / 1000,
@@ -55,7 +56,8 @@ def start(workdir: Path, steps: int, cache: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "creps_jax.main", "--config=configs/demo.py"]
     command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in fields.items())]
     environment = {
-        **{k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
+        **os.environ,
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # Compiling would take most of the time.
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
