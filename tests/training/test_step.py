@@ -38,14 +38,6 @@ RECIPE = RecipeConfig(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Programs are compared with each other here: how well they are optimised is no matter."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def task_on(devices, shares=(0.5, 0.25, 0.25)):
     mesh = make_mesh(jax.devices()[:devices])
     return Task(Generator(GENERATOR), Discriminator(DISCRIMINATOR), RECIPE, 7, shares, mesh)
