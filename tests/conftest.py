@@ -8,10 +8,15 @@ import jaxlib.version
 os.environ.setdefault("NPROC", "32")
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Compiling takes most of the tests' time: these options, which change no HLO, halve it.
-FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
-if jaxlib.version.__version_info__ < (0, 11):  # Later ones end at this flag.
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+        # Later releases end at this flag.
+        *["--xla_cpu_use_fusion_emitters=false"] * (jaxlib.version.__version_info__ < (0, 11)),
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+)
 
 import jax
 
