@@ -44,11 +44,14 @@ def main(argv: list[str]) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")  # float32 means float32.
     config = json.loads(_CONFIG.value.to_json())
 
-    from creps_jax.training import dry_run, loop  # Slow to import: flags are checked before.
-
+    try:
+        from creps_jax.training import dry_run, loop  # Slow to import: flags are checked before.
+    except ModuleNotFoundError as error:
+        sys.exit(f"Error: training needs {error.name}: pip install 'creps-jax[train]'")
     try:
         if _DRY_RUN.value:
-            print(dry_run.describe(config))
+            for line in dry_run.describe(config):
+                print(line, flush=True)
             return
         run = loop.prepare(config, Path(_WORKDIR.value).expanduser().absolute())
     except (ValueError, OSError) as error:

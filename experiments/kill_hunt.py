@@ -50,11 +50,11 @@ TINY = {
 }
 
 
-def start(workdir: Path, steps: int, cache: Path) -> subprocess.Popen:
+def start(workdir: Path, steps: int, cache: Path, *flags: str) -> subprocess.Popen:
     """The real program on the tiny network, as a process of its own."""
     fields = {**TINY, "total_kimg": steps * BATCH_SIZE / 1000}
     command = [sys.executable, "-m", "creps_jax.main", "--config=configs/demo.py"]
-    command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in fields.items())]
+    command += [f"--workdir={workdir}", *flags, *(f"--config.{k}={v}" for k, v in fields.items())]
     environment = {
         **os.environ,
         "XLA_FLAGS": "--xla_backend_optimization_level=0",  # Compiling would take most of the time.

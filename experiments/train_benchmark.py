@@ -47,8 +47,8 @@ def matmul_gflops() -> float:
 def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as workdir:
         run = loop.prepare(json.loads(_CONFIG.value.to_json()), Path(workdir))
-        programs = dry_run.phase_programs(run.task)
-        flops = sum(p.cost_analysis()["flops"] / every for every, p in programs.values())
+        phases = dry_run.phases(run.task)
+        flops = sum(p.compile().cost_analysis()["flops"] / every for _, every, p in phases)
         fixed = loop.to_devices(run.task, next(run.batches))
 
         def steps(batch: Callable[[], dict[str, jax.Array]]) -> float:

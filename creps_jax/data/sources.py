@@ -113,7 +113,7 @@ class ImageSource:
         try:
             image = _load(self._container, name, config)
         except UnreadableError as error:
-            raise ValueError(
+            raise OSError(
                 f"data.source={config.source!r}: {name} was readable when it was checked and no "
                 f"longer is: {error}"
             ) from error

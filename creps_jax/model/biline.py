@@ -69,8 +69,8 @@ def line_styles(p: Parameters, w: Array) -> Styles:
     }
 
 
-def line(p: Parameters, styles: Styles, freqs: Array, axis: int, t: Array) -> Array:
-    """Bi-line of ONE position: t [] -> [K, R, B]; axis 0: t is a row's y, 1: a column's x.
+def line(p: Parameters, styles: Styles, freqs: Array, axis: Array, t: Array) -> Array:
+    """Bi-line of ONE position: t [] -> [K, R, B]; axis [] 0: t is a row's y, 1: a column's x.
 
     Entry k is the running sum of the to-bi-line layers up to block k, scaled by sqrt(1/2).
     """
@@ -78,7 +78,7 @@ def line(p: Parameters, styles: Styles, freqs: Array, axis: int, t: Array) -> Ar
     modulated = jax.vmap(layers.modulated, (None, None, 0))
     projection = jax.vmap(layers.projection, (None, None, 0))
 
-    x = encode(freqs, styles["table"][axis], t)
+    x = encode(freqs, jnp.where(axis == 0, *styles["table"]), t)
     x = modulated(p["block_4"], styles["block_4"], x)
     biline, running = [], 0.0
     for block, style in zip(p["blocks"], styles["blocks"], strict=True):

@@ -107,12 +107,12 @@ class Lines(nn.Module):
             lambda: config.bandwidth * jax.random.normal(self.make_rng("params"), frequencies),
         )
 
-    def __call__(self, ws: Array, t: Array, axis: int) -> Array:
-        """ws [N, num_ws, w_dim], t [L] -> [N, L, K, R, B]; axis 0: rows, 1: columns."""
+    def __call__(self, ws: Array, t: Array, axis: Array) -> Array:
+        """ws [N, num_ws, w_dim], t [L], axis [L] (0: row, 1: column) -> [N, L, K, R, B]."""
 
         def one_image(w: Array) -> Array:
             styles = biline.line_styles(self.p, w)
-            line = jax.vmap(biline.line, (None, None, None, None, 0))
+            line = jax.vmap(biline.line, (None, None, None, 0, 0))
             return line(self.p, styles, self.freqs.value, axis, t)
 
         return jax.vmap(one_image)(ws)
@@ -181,11 +181,11 @@ class Generator(nn.Module):
 
     def row_lines(self, ws: Array, y: Array) -> Array:
         """Bi-lines of rows at positions y [H]: [N, H, K, R, B]."""
-        return self.lines(ws, y, 0)
+        return self.lines(ws, y, jnp.zeros(y.shape, jnp.int32))
 
     def column_lines(self, ws: Array, x: Array) -> Array:
         """Bi-lines of columns at positions x [W]: [N, W, K, R, B]."""
-        return self.lines(ws, x, 1)
+        return self.lines(ws, x, jnp.ones(x.shape, jnp.int32))
 
     def compose(self, ws: Array, rows: Array, columns: Array) -> Array:
         """Image from the bi-lines of its rows and columns: [N, H, W, channels]."""
@@ -193,7 +193,10 @@ class Generator(nn.Module):
 
     def synthesize(self, ws: Array, y: Array, x: Array) -> Array:
         """Image at rows y [H] and columns x [W]: [N, H, W, channels], about [-1, 1]."""
-        return self.pixels(ws, self.row_lines(ws, y), self.column_lines(ws, x))
+        # Rows and columns in one pass: half the program, products twice as large.
+        axis = (jnp.arange(len(y) + len(x)) >= len(y)).astype(jnp.int32)
+        rows, columns = jnp.split(self.lines(ws, jnp.concatenate([y, x]), axis), [len(y)], axis=1)
+        return self.pixels(ws, rows, columns)
 
     def __call__(self, z: Array, c: Array, y: Array, x: Array) -> Array:
         """z [N, z_dim], c [N, num_classes] -> image [N, H, W, channels] at y [H], x [W]."""

@@ -175,9 +175,8 @@ def test_positions_are_the_rows_of_one_matrix_product_per_layer():
     c4, c8, c16 = WIDTHS[:3]
     sizes = [(c4, c4), (c4, c8), (c8, c8), (c8, BILINE), (c8, c16), (c16, c16), (c16, BILINE)]
     program = dots(lowered(16, n, h, w).as_text())
-    for length, other in ((h, w), (w, h)):
-        ours = [dot for dot in program if length in dot.left and other not in dot.left + dot.right]
-        assert ours == [Dot([], [n, length, THICKNESS], [o], [i]) for i, o in sizes]
+    ours = [dot for dot in program if h + w in dot.left + dot.right]
+    assert ours == [Dot([], [n, h + w, THICKNESS], [o], [i]) for i, o in sizes]
 
 
 def test_the_number_of_matrix_products_does_not_grow_with_the_image():
@@ -192,10 +191,11 @@ def test_the_compiled_program_keeps_the_matrix_products_and_has_no_loop():
         [int(size) for size in shape.split(",")]
         for shape in re.findall(r"f32\[([\d,]+)\]\S* dot\(", program)
     ]
-    pixels = 2 * 16 * 16
-    over_pixels = [shape for shape in shapes if math.prod(shape) >= 3 * pixels]
-    assert sum(shape[0] == pixels and len(shape) == 2 for shape in over_pixels) == 2 * 4 + 7
-    assert len(over_pixels) == 2 * 4 + 7 + 1
+    pixels, line_positions = 2 * 16 * 16, 2 * (16 + 16) * THICKNESS
+    large = [shape for shape in shapes if math.prod(shape) >= 3 * line_positions]
+    assert sum(shape[0] == line_positions and len(shape) == 2 for shape in large) == 7
+    assert sum(shape[0] == pixels and len(shape) == 2 for shape in large) == 2 * 4 + 7
+    assert len(large) == 7 + 2 * 4 + 7 + 1  # The last one composes rows and columns.
 
 
 # An image at other coordinates.

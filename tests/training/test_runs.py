@@ -3,12 +3,15 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 
+import jax
 import pytest
 from PIL import Image
 
+from creps_jax.checkpoint import load_ema
 from creps_jax.training.loop import stop_requests
 from experiments import kill_hunt
 from experiments.kill_hunt import finish, kill_in_flight, newest_step, same, start
@@ -51,6 +54,24 @@ def test_a_run_leaves_what_it_promises(unbroken):
     assert (workdir / "reals.png").exists() and (workdir / "fakes_000000.000.png").exists()
     assert (workdir / f"fakes_{STEPS * kill_hunt.BATCH_SIZE / 1000:010.3f}.png").exists()
     assert json.loads((workdir / "config.json").read_text())["batch_size"] == kill_hunt.BATCH_SIZE
+
+
+def test_a_dry_run_tells_sizes_and_costs_and_leaves_nothing(unbroken, cache, tmp_path):
+    output = finish(start(tmp_path / "run", STEPS, cache, "--dry_run"))
+    assert '"total_kimg": 0.04' in output and '"z_dim": 8' in output
+    parameters = load_ema(unbroken[0])[0]["params"]
+    count = sum(x.size for x in jax.tree.leaves(parameters))
+    assert re.search(rf"^generator +{count:,} parameters$", output, re.M)
+    costs = re.findall(
+        r"^(prepare|G main|G path length|D main|D R1|finish) +(\d+) .* (\S+)$", output, re.M
+    )
+    assert [(name, int(every)) for name, every, _ in costs] == [
+        *(("prepare", 1), ("G main", 1), ("G path length", 4), ("D main", 1), ("D R1", 8)),
+        ("finish", 1),
+    ]
+    mean = sum(float(gflop) / int(every) for _, every, gflop in costs)
+    assert 0 < mean == pytest.approx(float(re.search(r"average (\S+) GFLOP", output)[1]), rel=1e-2)
+    assert not (tmp_path / "run").exists()
 
 
 def test_tensorboard_has_the_scalars_and_the_grids(unbroken):
