@@ -15,7 +15,7 @@ from configs import default
 def get_config() -> ml_collections.ConfigDict:
     """A run that ends while you watch."""
     config = default.get_config()
-    config.total_kimg = 30.0
+    config.total_kimg = 24.0
     config.batch_size = 16
     config.resolution = 32
     config.data.source = "procedural:2000"
