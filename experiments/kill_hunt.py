@@ -1,6 +1,6 @@
 """Kill a training run again and again: it must end with the arrays of the unbroken one.
 
-    python experiments/kill_hunt.py --kills=50 --out=runs/kills
+    python -m experiments.kill_hunt --kills=50 --out=runs/kills
 
 Every process is killed with SIGKILL at a random moment, every other one while a checkpoint is being
 written; the same command then goes on. Prints one line a kill and the verdict; writes kills.csv.
@@ -8,16 +8,19 @@ written; the same command then goes on. Prints one line a kill and the verdict; 
 
 import argparse
 import csv
+import json
 import os
 import random
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from configs import demo
 from creps_jax.checkpoint import Checkpoints
 from creps_jax.config import parse
 from creps_jax.model.discriminator import Discriminator
@@ -48,6 +51,13 @@ TINY = {
     "report.grid_every_kimg": 1.0,
     "checkpoint.every_kimg": 2 * BATCH_SIZE / 1000,
 }
+
+
+def tiny_config(changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The config of the tiny network, with other values for fields such as 'data.source'."""
+    config = demo.get_config()
+    config.update_from_flattened_dict(TINY | (changes or {}))
+    return json.loads(config.to_json())
 
 
 def start(workdir: Path, steps: int, cache: Path, *flags: str) -> subprocess.Popen:

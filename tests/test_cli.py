@@ -16,54 +16,9 @@ from creps_jax.config import parse
 from creps_jax.model import coordinates
 from creps_jax.model.generator import Generator
 from creps_jax.rendering.render import TILE, latent, render, to_uint8
+from experiments import kill_hunt
 
-CONFIG = {
-    "seed": 0,
-    "total_kimg": 1.0,
-    "batch_size": 4,
-    "resolution": 8,
-    "image_channels": 3,
-    "num_classes": 0,
-    "data": {
-        "source": "procedural:8",
-        "mirror": False,
-        "resize": False,
-        "max_unreadable": 0.0,
-        "threads": 1,
-        "workers": 0,
-    },
-    "generator": {
-        "z_dim": 8,
-        "w_dim": 8,
-        "mapping_layers": 1,
-        "channel_base": 64,
-        "channel_max": 8,
-        "biline_channels": 4,
-        "thickness": 2,
-        "bandwidth": 1.0,
-    },
-    "discriminator": {
-        "channel_base": 64,
-        "channel_max": 8,
-        "mbstd_group_size": 4,
-        "mapping_layers": 1,
-    },
-    "recipe": {
-        "learning_rate": 0.002,
-        "adam_b2": 0.99,
-        "r1_gamma": 1.0,
-        "r1_interval": 16,
-        "path_length_weight": 2.0,
-        "path_length_decay": 0.01,
-        "path_length_interval": 4,
-        "path_length_batch_shrink": 2,
-        "w_avg_decay": 0.998,
-        "ema_kimg": None,
-        "ema_rampup": 0.05,
-    },
-    "report": {"every_kimg": 1.0, "grid_every_kimg": 1.0},
-    "checkpoint": {"every_kimg": 1.0, "keep": 2},
-}
+CONFIG = kill_hunt.tiny_config()
 
 
 def draw_variables(config):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from creps_jax.checkpoint import load_ema
-from creps_jax.training.loop import stop_requests
+from creps_jax.training import loop
 from experiments import kill_hunt
 from experiments.kill_hunt import finish, kill_in_flight, newest_step, same, start
 
@@ -110,7 +110,7 @@ def test_a_first_request_to_stop_is_noted_and_a_second_one_acts(number):
 
     before = signal.signal(number, act)
     try:
-        with stop_requests() as received:
+        with loop.stop_requests() as received:
             os.kill(os.getpid(), number)
             assert received == [number]
             with pytest.raises(InterruptedError):
@@ -133,18 +133,11 @@ def test_a_killed_run_goes_on_as_if_unbroken(unbroken, cache, tmp_path):
 
 
 def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
-    from configs import demo
-    from creps_jax.training import loop
-    from experiments.kill_hunt import TINY
-
     images = tmp_path / "images"
     images.mkdir()
     for i in range(4):
         Image.new("RGB", (8, 8), (60 * i, 9, 9)).save(images / f"{i}.bmp")
-    config = demo.get_config()
-    fields = {**TINY, "batch_size": 16, "data.source": f"folder:{images}"}
-    config.update_from_flattened_dict(fields)
-    config = json.loads(config.to_json())
+    config = kill_hunt.tiny_config({"batch_size": 16, "data.source": f"folder:{images}"})
     run = loop.prepare(config, tmp_path / "run")
     with pytest.raises(ValueError, match="another process is training"):
         loop.prepare(config, tmp_path / "run")

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from creps_jax.config import DiscriminatorConfig, GeneratorConfig, RecipeConfig
+from creps_jax.config import DiscriminatorConfig, GeneratorConfig, RecipeConfig, parse
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh, named
 from creps_jax.training import step
 from creps_jax.training.loop import make_task, to_devices
 from creps_jax.training.state import Task, init_state
+from experiments.kill_hunt import tiny_config
 
 BATCH = 16
 CLASSES = 3
@@ -153,13 +154,7 @@ def test_infinite_and_undefined_gradients_do_not_reach_the_parameters():
 
 
 def test_a_batch_that_does_not_divide_among_the_devices_is_an_error():
-    from configs import demo
-    from creps_jax.config import parse
-    from experiments.kill_hunt import TINY
-
-    config = demo.get_config()
-    config.update_from_flattened_dict(TINY)
     with pytest.raises(
         ValueError, match=r"batch_size=4 / .*=2 must be a multiple of the 8 devices"
     ):
-        make_task(parse(config), ())
+        make_task(parse(tiny_config()), ())
