@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     data.source = "folder:datasets/images"  # 'folder:PATH', 'zip:PATH' or 'procedural:COUNT'
-    data.mirror = False  # flip every other image left-right
+    data.mirror = False  # flip each image left-right with probability 1/2
     data.resize = False  # scale and centre-crop images of other sizes; False: they are an error
     data.max_unreadable = 0.01  # largest share of unreadable files that is skipped
     data.threads = 4  # decoding threads

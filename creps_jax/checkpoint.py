@@ -147,7 +147,7 @@ class Checkpoints:
 
     def _clear_unfinished(self) -> None:
         self._unfinished.mkdir(parents=True, exist_ok=True)
-        for folder in self._unfinished.iterdir():
+        for folder in filter(Path.is_dir, self._unfinished.iterdir()):
             _log.warning("Deleting %s, left unfinished by an earlier process.", folder)
             shutil.rmtree(folder)
 

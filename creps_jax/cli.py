@@ -105,6 +105,7 @@ def render(
 
     Example: creps render --workdir=runs/church --seeds=0-7 --size=1024x1024 --out=images
     """
+    workdir, out = workdir.expanduser(), out.expanduser()  # No shell does it behind a "=".
     with _option("--seeds"):
         parsed_seeds = parse_seeds(seeds)
     with _option("--size"):

@@ -234,7 +234,7 @@ def _checked_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in fields.items():
         if isinstance(value, bool | str | None):
             continue
-        _require(math.isfinite(value), f"{name}={value} must be finite")
+        _require(abs(value) < 1e12, f"{name}={value} must be finite and below 1e12")
         if name in SHARES:
             _require(0 <= value <= 1, f"{name}={value} must lie in [0, 1]")
         elif name in MAY_BE_ZERO:
@@ -315,7 +315,7 @@ def parse(config: Any) -> RunConfig:
         return {key: f[f"{name}.{key}"] for key in SCHEMA[name] if key not in left_out}
 
     def steps(name: str) -> int:
-        return math.ceil(round(f[name] * 1000 / f["batch_size"], 6))
+        return max(1, math.ceil(round(f[name] * 1000 / f["batch_size"], 6)))
 
     shared = {key: f[key] for key in ("num_classes", "image_channels")}
     widths = {

@@ -1,8 +1,10 @@
 """Train: python -m creps_jax.main --config=configs/church.py --workdir=runs/church."""
 
+import contextlib
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -38,11 +40,12 @@ def main(argv: list[str]) -> None:
     """Flags in, one run out; what a user can mend ends in one line that says how."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    if _WORKDIR.value is None and not _DRY_RUN.value:
+    if not _WORKDIR.value and not _DRY_RUN.value:
         raise app.UsageError("--workdir is missing: the folder that the run writes to")
     report_own_log()
     jax.config.update("jax_default_matmul_precision", "highest")  # float32 means float32.
-    config = json.loads(_CONFIG.value.to_json())
+    with one_line_errors():
+        config = json.loads(_CONFIG.value.to_json())
 
     try:
         from creps_jax.training import dry_run, loop  # Slow to import: flags are checked before.
@@ -66,16 +69,25 @@ def main(argv: list[str]) -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's flags; an unknown or mistyped field of the config ends in one line."""
-    try:
+    with one_line_errors():
         return app.parse_flags_with_usage(argv)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Around what loads the config file: its faults end in one line that says what to do."""
+    given = [a.removeprefix("--config.").partition("=")[0] for a in sys.argv if "--config." in a]
+    unknown = ", ".join(name for name in given if name not in field_types())
+    try:
+        yield
     except AttributeError as error:
-        given = [a.removeprefix("--config.").partition("=")[0] for a in argv if "--config." in a]
-        unknown = ", ".join(name for name in given if name not in field_types()) or error
-        sys.exit(f"Error: the config has no field {unknown}; configs/default.py lists all fields")
+        if unknown:
+            sys.exit(f"Error: the config has no field {unknown}; configs/default.py lists all")
+        sys.exit(f"Error: --config needs a file whose get_config() returns a ConfigDict: {error}")
     except ImportError as error:
         sys.exit(f"Error: {error}: configs are run from a checkout, in its top folder")
-    except (TypeError, ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
+    except (TypeError, ValueError, OSError, SyntaxError) as error:
+        sys.exit(f"Error: --config: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

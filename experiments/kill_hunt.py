@@ -61,7 +61,7 @@ def tiny_config(changes: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def start(workdir: Path, steps: int, cache: Path, *flags: str) -> subprocess.Popen:
-    """The real program on the tiny network, as a process of its own."""
+    """The real program on the tiny network, as a process in a group of its own."""
     fields = {**TINY, "total_kimg": steps * BATCH_SIZE / 1000}
     command = [sys.executable, "-m", "creps_jax.main", "--config=configs/demo.py"]
     command += [f"--workdir={workdir}", *flags, *(f"--config.{k}={v}" for k, v in fields.items())]
@@ -79,6 +79,7 @@ def start(workdir: Path, steps: int, cache: Path, *flags: str) -> subprocess.Pop
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 

@@ -8,7 +8,7 @@ import pathlib
 import weakref
 import zipfile
 import zlib
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from creps_jax.data.decode import UnreadableError
 
@@ -27,6 +27,10 @@ class Container(Protocol):
         """A number that tells most other contents from this file's, and survives copying."""
 
 
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
 class Folder:
     """The files under a directory."""
 
@@ -40,7 +44,7 @@ class Folder:
     def names(self) -> list[str]:
         return [
             pathlib.Path(directory, file).relative_to(self.root).as_posix()
-            for directory, _, files in os.walk(self.root)
+            for directory, _, files in os.walk(self.root, onerror=_raise)
             for file in files
         ]
 

@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import signal
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import IO, Any
 
@@ -202,6 +203,20 @@ def stop_requests() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Threads and processes that start within never see Ctrl-C.
+
+    A terminal sends it to the decoding processes as well, but stopping is this process's work.
+    """
+    resource_tracker.ensure_running()  # Else the first process starts it, which unblocks Ctrl-C.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def train(run: Run) -> None:
     """Train to the end, or to a request to stop; either way the last state is saved.
 
@@ -224,8 +239,13 @@ def train(run: Run) -> None:
                     save(run)
             if ended:
                 break
-            with reporter.waiting_for_data():
-                batch = to_devices(run.task, next(run.batches))
+            try:
+                with reporter.waiting_for_data(), interrupts_blocked():
+                    batch = to_devices(run.task, next(run.batches))
+            except RuntimeError:
+                if stop:
+                    continue  # The request ended Grain's workers too.
+                raise
             with jax.transfer_guard("disallow"):
                 phases = phases_of(run.task, run.step)
                 run.state, metrics = train_step(run.task, phases, run.state, batch)
