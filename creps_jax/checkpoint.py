@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from creps_jax.config import parse
+from creps_jax.config import flatten, parse
 from creps_jax.model.generator import Generator, Variables
 
 _log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def check_config(saved: dict, current: dict, may_change: Set[str]) -> None:
         may_change: dotted names of the fields that may differ, as "report.every_steps".
     """
     # JSON turns tuples into lists.
-    old, new = (dict(_fields(json.loads(json.dumps(config)))) for config in (saved, current))
+    old, new = (flatten(json.loads(json.dumps(config))) for config in (saved, current))
     differences = [
         f"  {name}: {_shown(old, name)} in the checkpoint, {_shown(new, name)} now"
         for name in sorted((old.keys() | new.keys()) - may_change)
@@ -281,15 +281,6 @@ def _damaged_files(folder: Path, skip: tuple[str, ...] = ()) -> list[str]:
 
 def _path(line: str) -> str:
     return line.partition("  ")[2]
-
-
-def _fields(config: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the dotted name and the value of each field."""
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _fields(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _shown(fields: dict, name: str) -> str:

@@ -119,6 +119,13 @@ def test_files_hold_the_images_of_their_seeds_in_8_bits(workdir, tmp_path):
         np.testing.assert_array_equal(image, expected)
 
 
+def test_a_tilde_is_the_home_folder(workdir, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(workdir)
+    assert creps_render("~/run", "~/images", "--seeds=3").exit_code == 0
+    assert names(tmp_path / "images") == ["seed0003.png"]
+
+
 def test_an_image_depends_on_its_seed_alone(workdir, tmp_path):
     creps_render(workdir, tmp_path / "all", "--seeds=0-3")
     creps_render(workdir, tmp_path / "one", "--seeds=2")

@@ -198,6 +198,7 @@ def test_kimg_become_the_whole_steps_that_cover_them(kimg, batch_size, steps):
         )
     )
     assert run.total_steps == run.report_steps == run.checkpoint_steps == steps
+    assert config.parse(changed(report__every_kimg=1e-9)).report_steps == 1
     assert 2 * steps - 1 <= run.grid_steps <= 2 * steps
     assert config.parse(changed(total_kimg=kimg, **fields)).report_steps == math.ceil(
         4000 / batch_size
@@ -278,7 +279,7 @@ def test_zero_is_refused_where_it_means_nothing(path):
 
 
 @pytest.mark.parametrize("path", REAL)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308])
 def test_a_number_that_is_not_finite_is_refused(path, value):
     refuses(changed(**{path: value}), f"{dotted(path)}={value}")
 

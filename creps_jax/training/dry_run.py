@@ -58,7 +58,7 @@ def describe(raw_config: dict[str, Any]) -> Iterator[str]:
     yield json.dumps(raw_config, indent=2)
     yield f"generator      {count(state.generator['params']):>12,} parameters"
     yield f"discriminator  {count(state.discriminator['params']):>12,} parameters"
-    yield f"channels       {' '.join(map(str, config.generator.channels))}, of blocks 4, 8, ..."
+    yield f"G's channels   {' '.join(map(str, config.generator.channels))}, of blocks 4, 8, ..."
     yield f"G's average    {config.recipe.ema_kimg:>12,g} kimg of half-life"
     yield f"steps          {config.total_steps:>12,} of {config.recipe.batch_size} images"
     yield f"state          {4 * count(state) / 2**20:>12,.0f} MiB"

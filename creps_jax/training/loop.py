@@ -83,12 +83,11 @@ def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir={workdir} is a file; give the folder of a run")
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = lock_folder(workdir)
-    try:
-        return begin_or_continue(raw_config, config, workdir, lock)
-    except BaseException:
-        lock.close()
-        raise
+    with contextlib.ExitStack() as released_on_error:
+        lock = released_on_error.enter_context(lock_folder(workdir))
+        run = begin_or_continue(raw_config, config, workdir, lock)
+        released_on_error.pop_all()  # From here on the run holds the lock.
+    return run
 
 
 def begin_or_continue(
@@ -207,7 +206,8 @@ def stop_requests() -> Iterator[list[int]]:
 def interrupts_blocked() -> Iterator[None]:
     """Threads and processes that start within never see Ctrl-C.
 
-    A terminal sends it to the decoding processes as well, but stopping is this process's work.
+    For starting and waiting for decoding processes: a terminal sends it to them as well, but
+    stopping is this process's work.
     """
     resource_tracker.ensure_running()  # Else the first process starts it, which unblocks Ctrl-C.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -224,6 +224,7 @@ def train(run: Run) -> None:
       FloatingPointError: a loss is not finite; the checkpoints are those of before.
     """
     config = run.config
+    blocked = interrupts_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step)
     if run.step == 0:
         reporter.image("reals", 0, samples.reals(run.source, config.data.resolution))
@@ -240,7 +241,7 @@ def train(run: Run) -> None:
             if ended:
                 break
             try:
-                with reporter.waiting_for_data(), interrupts_blocked():
+                with reporter.waiting_for_data(), blocked():
                     batch = to_devices(run.task, next(run.batches))
             except RuntimeError:
                 if stop:
