@@ -1,5 +1,6 @@
 """The device mesh and the one table of how arrays lie on it."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 PARTITION_SPECS = {
     "state": PartitionSpec(),  # parameters, optimiser and statistics: a copy on every device
     "batch": PartitionSpec("data"),  # images and labels: split by example
+    # Rendering, on a mesh of 'row' and 'column'.
+    "image": PartitionSpec(),  # folded weights of an image: a copy on every device
+    "positions": PartitionSpec(("row", "column")),  # of lines: split over all devices
+    "rows": PartitionSpec("row"),  # lines of rows: split over 'row', a copy along 'column'
+    "columns": PartitionSpec("column"),
+    "pixels": PartitionSpec("row", "column"),
 }
 
 
@@ -17,6 +24,14 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """All devices (or the given ones) along the axis 'data'."""
     devices = jax.devices() if devices is None else devices
     return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+
+
+def make_render_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """This process's devices (or the given ones) along 'row' and 'column', as square as can be."""
+    devices = jax.local_devices() if devices is None else devices
+    columns = max(k for k in range(1, math.isqrt(len(devices)) + 1) if len(devices) % k == 0)
+    grid = np.asarray(devices).reshape(-1, columns)
+    return Mesh(grid, ("row", "column"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def named(mesh: Mesh, kind: str) -> NamedSharding:

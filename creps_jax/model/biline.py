@@ -15,7 +15,7 @@ Parameters are plain dicts (see layers.py); their initial values are drawn by ge
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -107,8 +107,9 @@ def pixel_styles(p: Parameters, w: Array) -> Styles:
 
 
 def compose(row: Array, column: Array) -> Array:
-    """Features of ONE pixel: sum_r row[k,r,b] * column[k,r,b], [K, R, B] x2 -> [K, B]."""
-    return jnp.einsum("krb,krb->kb", row, column)
+    """Features of ONE pixel: sum_r row[r,b] * column[r,b], [R, B] x2 -> [B]."""
+    # A dot_general of so small contractions is slower than the sum it stands for.
+    return jnp.sum(row * column, axis=0)
 
 
 def decode(decoder: list[Parameters], f: Array) -> Array:
@@ -129,10 +130,78 @@ def refine(p: Parameters, styles: Styles, f: Array) -> Array:
 
 
 def pixel(p: Parameters, styles: Styles, row: Array, column: Array) -> Array:
-    """Colour of ONE pixel from its row's and its column's bi-line, [K, R, B] each: [channels]."""
-    composed = compose(row, column)
-    f = composed[0]
-    for k, decoder in enumerate(p["decoders"][:-1]):
-        f = decode(decoder, f) + composed[k + 1]
-    f = decode(p["decoders"][-1], f)
+    """Colour of ONE pixel from its row's and its column's bi-line, [K, R, B] each: [channels].
+
+    f = decoder_k(f + compose(row_k, column_k)) for k = 0, ..., K-1 from f = 0, then refined.
+    """
+    f = jnp.zeros(row.shape[-1])
+    for k, decoder in enumerate(p["decoders"]):
+        f = decode(decoder, f + compose(row[k], column[k]))
     return refine(p, styles, f)
+
+
+# One image: what depends on its latent alone is done once, the rest vmapped over coordinates.
+
+
+class Image(NamedTuple):
+    """All that an image is made of: parameters and styles of its lines and of its pixels.
+
+    The modulated layers' styles are in their weights, and None in the trees of styles.
+    """
+
+    freqs: Array
+    lines: Parameters
+    line_styles: Styles
+    pixels: Parameters
+    pixel_styles: Styles
+
+
+def fold(lines: Parameters, pixels: Parameters, freqs: Array, w: Array, dtype: Any) -> Image:
+    """The image of w [num_ws, w_dim]; its products are computed in dtype, all else in float32."""
+
+    def cast(p: Parameters) -> Parameters:
+        return {"weight": p["weight"].astype(dtype), "bias": p["bias"]}
+
+    def folded(p: Parameters, style: Styles) -> Parameters:
+        return {name: cast(layers.fold(p[name], style[name])) for name in style}
+
+    def unstyled(blocks: list[Styles]) -> list[Styles]:
+        return [dict.fromkeys(style) for style in blocks]
+
+    of_lines, of_pixels = line_styles(lines, w), pixel_styles(pixels, w)
+    return Image(
+        freqs=freqs,
+        lines={
+            "block_4": cast(layers.fold(lines["block_4"], of_lines["block_4"])),
+            "blocks": list(map(folded, lines["blocks"], of_lines["blocks"])),
+        },
+        line_styles={
+            "table": of_lines["table"],
+            "block_4": None,
+            "blocks": unstyled(of_lines["blocks"]),
+        },
+        pixels={
+            "decoders": [list(map(cast, decoder)) for decoder in pixels["decoders"]],
+            "rgb": cast(pixels["rgb"]),
+            "refine": list(map(folded, pixels["refine"], of_pixels["refine"])),
+        },
+        pixel_styles={"refine": unstyled(of_pixels["refine"])},
+    )
+
+
+def image_lines(image: Image, t: Array, axis: Array) -> Array:
+    """Bi-lines at positions t [L], axis [L] (0: row, 1: column): float32 [L, K, R, B]."""
+    lines = jax.vmap(line, (None, None, None, 0, 0))
+    return lines(image.lines, image.line_styles, image.freqs, axis, t)
+
+
+def image_pixels(image: Image, rows: Array, columns: Array) -> Array:
+    """Pixels where rows [H, K, R, B] and columns [W, K, R, B] cross: [H, W, channels]."""
+    of_row = jax.vmap(pixel, (None, None, None, 0))
+    return jax.vmap(of_row, (None, None, 0, None))(image.pixels, image.pixel_styles, rows, columns)
+
+
+def line_bytes(image: Image) -> int:
+    """Bytes of one position's bi-line: K x R x B float32 numbers."""
+    thickness, width = image.freqs.shape[1], image.pixels["rgb"]["weight"].shape[0]
+    return 4 * len(image.lines["blocks"]) * thickness * width

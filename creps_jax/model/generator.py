@@ -191,6 +191,10 @@ class Generator(nn.Module):
         """Image from the bi-lines of its rows and columns: [N, H, W, channels]."""
         return self.pixels(ws, rows, columns)
 
+    def fold(self, w: Array, dtype: Any = jnp.float32) -> biline.Image:
+        """The image of w [num_ws, w_dim]: what biline.image_lines and image_pixels take."""
+        return biline.fold(self.lines.p, self.pixels.p, self.lines.freqs.value, w, dtype)
+
     def synthesize(self, ws: Array, y: Array, x: Array) -> Array:
         """Image at rows y [H] and columns x [W]: [N, H, W, channels], about [-1, 1]."""
         # Rows and columns in one pass: half the program, products twice as large.

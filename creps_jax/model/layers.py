@@ -65,6 +65,11 @@ def normalize(x: Array) -> Array:
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x)) + 1e-8)
 
 
+def product(x: Array, weight: Array) -> Array:
+    """x [I] @ weight [I, O] in the weight's dtype, accumulated in float32: [O]."""
+    return jnp.matmul(x.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
+
+
 # Equalised linear: y = x @ (weight * lr / sqrt(I)) + bias * lr.
 
 
@@ -79,7 +84,7 @@ def init_linear(fan_in: int, fan_out: int, lr: float = 1.0, bias: float = 0.0) -
 def linear(p: Parameters, x: Array, lr: float = 1.0) -> Array:
     """Equalised linear layer: [I] -> [O]."""
     weight = p["weight"] * (lr / math.sqrt(p["weight"].shape[0]))
-    return x @ weight + p["bias"] * lr
+    return product(x, weight) + p["bias"] * lr
 
 
 # Mapping networks: a stack of equalised linear layers with lrelu and a small learning rate.
@@ -123,9 +128,11 @@ def style(p: Parameters, w: Array) -> Style:
     return Style(scale, jax.lax.rsqrt(power + 1e-8))
 
 
-def modulated(p: Parameters, style: Style, x: Array) -> Array:
-    """Modulated linear layer with lrelu and clipping: [I] -> [O]."""
-    y = ((x * style.scale) @ p["weight"]) * style.demodulation
+def modulated(p: Parameters, style: Style | None, x: Array) -> Array:
+    """Modulated linear layer with lrelu and clipping: [I] -> [O]; style None: it is in p."""
+    if style is None:
+        return clip(lrelu(product(x, p["weight"]) + p["bias"]))
+    y = product(x * style.scale, p["weight"]) * style.demodulation
     return clip(lrelu(y + p["bias"]))
 
 
@@ -134,9 +141,24 @@ def projection_style(p: Parameters, w: Array) -> Array:
     return linear(p["affine"], w) / math.sqrt(p["weight"].shape[0])
 
 
-def projection(p: Parameters, scale: Array, x: Array) -> Array:
-    """To-bi-line or to-RGB: modulated without demodulation or activation, clipped: [I] -> [O]."""
-    return clip((x * scale) @ p["weight"] + p["bias"])
+def projection(p: Parameters, scale: Array | None, x: Array) -> Array:
+    """To-bi-line or to-RGB: modulated without demodulation or activation, clipped: [I] -> [O].
+
+    scale None: it is in p.
+    """
+    return clip(product(x if scale is None else x * scale, p["weight"]) + p["bias"])
+
+
+def fold(p: Parameters, style: Style | Array) -> Parameters:
+    """The same layer with its style in the weight, W'[i,o] = s[i] weight[i,o] d[o].
+
+    Worth it where one latent meets many inputs: per input only the product is left.
+    """
+    if isinstance(style, Style):
+        weight = style.scale[:, None] * p["weight"] * style.demodulation[None, :]
+    else:
+        weight = style[:, None] * p["weight"]
+    return {"weight": weight, "bias": p["bias"]}
 
 
 # Convolutions of the discriminator.

@@ -1,27 +1,38 @@
-"""Any window of an image of any size, from a trained generator.
+"""Any window of an image of any size, from a trained generator: exact, streaming, parallel.
 
-The frame is the whole image stretched over height x width pixels, also where these two differ;
-a window is cut out of that frame. Rows and columns become bi-lines once, then tiles of TILE x TILE
-pixels are decoded from them. The tiles are anchored to the frame and always computed whole, with
-the neighbouring pixels in what a window or the frame's edge cuts off. So two windows see the same
-numbers in the same products: where they overlap they are equal bit for bit, on any device, and one
-compilation serves every size.
+The frame is the whole image stretched over height x width pixels, also where these two differ; a
+window is cut out of that frame. Rows and columns become bi-lines, a chunk of positions at a time,
+then tiles of pixels are decoded from them. Chunks and tiles are anchored to the frame and always
+computed whole, with the neighbouring pixels in what a window or the frame's edge cuts off. So a
+pixel is the same number in the same product whatever window, batch, process or number of devices
+asks for it: all are equal bit for bit on a CPU, and one compilation serves every size.
 
-Notation: pixels (y, x) of the frame, windows half-open; ws [1, num_ws, w_dim], the latents of the
-layers of ONE image; images [height, width, channels], about [-1, 1].
+Notation: pixels (y, x) of the frame, windows half-open; images [height, width, channels], about
+[-1, 1]; T the side of a device's tile, px; a mesh of devices is 'row' x 'column'.
 """
 
+import collections
+import concurrent.futures
+import contextlib
 import functools
-from typing import NamedTuple
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from creps_jax import rng
-from creps_jax.model import coordinates
+from creps_jax import rng, sharding
+from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
 
-TILE = 128  # px
+MAX_SIDE_PX = 2**20  # Beyond it float32 positions no longer tell neighbouring pixels apart.
+BLOCK = 512  # px; what is streamed at a time.
+LINES_BYTES = 128 * 2**20  # of bi-lines held at a time, about.
 
 
 class Window(NamedTuple):
@@ -32,6 +43,35 @@ class Window(NamedTuple):
     y1: int
     x1: int
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+
+class Frame(NamedTuple):
+    """A whole image of height x width pixels, and where its pixels are.
+
+    y and x give the positions of the rows and of the columns start <= i < stop: float32.
+    """
+
+    height: int
+    width: int
+    y: Callable[[int, int], np.ndarray]
+    x: Callable[[int, int], np.ndarray]
+
+
+class Tiling(NamedTuple):
+    """How one kind of device is kept busy."""
+
+    tile: int  # px; T: pixels of a tile are T x T, positions of a chunk of lines T.
+    rows: int  # of a tile that are decoded at a time: their activations should fit the cache.
+    threads: int  # tiles under way at a time, each on its own thread.
+    options: dict[str, Any] | None  # of XLA, for these functions alone.
+
+
+# Latents.
+
 
 def latent(
     generator: Generator,
@@ -41,7 +81,7 @@ def latent(
     psi: float = 1.0,
     cutoff: int | None = None,
 ) -> jax.Array:
-    """The latents that a seed stands for, on their own: float32 ws [1, num_ws, w_dim].
+    """The latents that a seed stands for, on their own: float32 ws [num_ws, w_dim].
 
     Args:
       seed: 0 <= seed < 2**32.
@@ -50,15 +90,17 @@ def latent(
       cutoff: truncate only the latents of the first `cutoff` layers; None: of all.
 
     Raises:
-      ValueError: the label does not fit the generator's num_classes.
+      ValueError: the seed is out of range, or the label does not fit the generator's num_classes.
     """
     config = generator.config
     check_label(label, config.num_classes)
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed} must be from 0 to {2**32 - 1}")
     z = jax.random.normal(rng.stream(jax.random.key(seed), "z", 0), (1, config.z_dim))
     c = np.zeros((1, config.num_classes), np.float32)
     if label is not None:
         c[0, label] = 1.0
-    return _ws(generator, variables, z, c, psi, cutoff)
+    return _ws(generator, variables, z, c, psi, cutoff)[0]
 
 
 def check_label(label: int | None, num_classes: int) -> None:
@@ -70,6 +112,45 @@ def check_label(label: int | None, num_classes: int) -> None:
             f"the generator needs a class from 0 to {num_classes - 1} "
             f"(num_classes={num_classes}), got {label}"
         )
+
+
+@functools.partial(jax.jit, static_argnames=("generator", "cutoff"))
+def _ws(generator, variables, z, c, psi, cutoff):
+    w = generator.apply(variables, z, c, method="map")
+    return generator.apply(variables, w, psi, cutoff, method="truncate")
+
+
+@functools.partial(jax.jit, static_argnames=("generator", "dtype"))
+def fold(generator: Generator, variables: Variables, ws: jax.Array, dtype: Any) -> biline.Image:
+    """The image of ws [num_ws, w_dim], its products in dtype."""
+    return generator.apply(variables, ws, dtype, method="fold")
+
+
+# Frames and windows.
+
+
+def make_frame(
+    size: tuple[int, int],
+    resolution: int,
+    sampling: coordinates.Sampling = coordinates.centers,
+) -> Frame:
+    """The whole image as height x width pixels.
+
+    Raises:
+      ValueError: a side is not from 1 to MAX_SIDE_PX, or too small for the sampling.
+    """
+    for side in size:
+        if not 1 <= side <= MAX_SIDE_PX:
+            raise ValueError(
+                f"size={size[0]}x{size[1]} (height x width) must be from 1 to {MAX_SIDE_PX} px "
+                "a side: beyond it float32 positions no longer tell neighbouring pixels apart"
+            )
+        coordinates.positions(0, 1, side, resolution, sampling)
+
+    def axis(n: int) -> Callable[[int, int], np.ndarray]:
+        return lambda start, stop: coordinates.positions(start, stop, n, resolution, sampling)
+
+    return Frame(*size, axis(size[0]), axis(size[1]))
 
 
 def resolve_window(window: tuple[int, int, int, int] | None, size: tuple[int, int]) -> Window:
@@ -88,77 +169,220 @@ def resolve_window(window: tuple[int, int, int, int] | None, size: tuple[int, in
     return Window(y0, x0, y1, x1)
 
 
-def render(
-    generator: Generator,
-    variables: Variables,
-    ws: jax.Array,
-    size: tuple[int, int],
-    window: tuple[int, int, int, int] | None = None,
-    sampling: coordinates.Sampling = coordinates.centers,
-) -> np.ndarray:
-    """A window of one image: float32 [y1 - y0, x1 - x0, channels], about [-1, 1].
+def antialiasing(size: tuple[int, int], resolution: int) -> tuple[int, int]:
+    """Samples a pixel and axis that leave out no training pixel: 1 from `resolution` px on."""
+    return tuple(math.ceil(resolution / n) for n in size)
 
-    Takes the memory of the result, a band of tiles and the bi-lines of the window's columns.
+
+def blocks(
+    window: Window, side: tuple[int, int] = (BLOCK, BLOCK), origin: tuple[int, int] = (0, 0)
+) -> list[Window]:
+    """The window cut along a grid of side px that starts at origin, row by row."""
+
+    def cuts(start: int, stop: int, step: int, first: int) -> list[tuple[int, int]]:
+        edges = range(first + (start - first) // step * step + step, stop, step)
+        return list(itertools.pairwise([start, *edges, stop]))
+
+    return [
+        Window(y0, x0, y1, x1)
+        for y0, y1 in cuts(window.y0, window.y1, side[0], origin[0])
+        for x0, x1 in cuts(window.x0, window.x1, side[1], origin[1])
+    ]
+
+
+# Devices.
+
+
+def tiling(mesh: Mesh) -> Tiling:
+    """The tiling of the mesh's devices."""
+    if mesh.devices.flat[0].platform == "cpu":
+        # A tile a core beats a product split over all: each keeps its own cache. The library of
+        # fused products that XLA prefers for these shapes is slower than its plain ones.
+        options = {
+            "xla_cpu_experimental_ynn_fusion_type": "",
+            "xla_cpu_multi_thread_eigen": False,
+        }
+        return Tiling(128, 32, max(1, _cores() // mesh.size), options)
+    return Tiling(512, 512, 4, None)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def _lines_on(mesh: Mesh) -> Callable[..., jax.Array]:
+    """image, t [n T], axis [n T] -> bi-lines [n T, K, R, B], split over the n devices."""
+    image, positions = (sharding.PARTITION_SPECS[kind] for kind in ("image", "positions"))
+    lines = jax.shard_map(
+        biline.image_lines,
+        mesh=mesh,
+        in_specs=(image, positions, positions),
+        out_specs=positions,
+    )
+    return jax.jit(lines, compiler_options=tiling(mesh).options)
+
+
+@functools.cache
+def _tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
+    """image, rows [r T, K, R, B], columns [c T, K, R, B] -> [r T, c T, channels]."""
+    specs = sharding.PARTITION_SPECS
+
+    def tile(image: biline.Image, rows: jax.Array, columns: jax.Array) -> jax.Array:
+        groups = rows.reshape(-1, tiling(mesh).rows, *rows.shape[1:])
+        pixels = jax.lax.map(lambda group: biline.image_pixels(image, group, columns), groups)
+        return pixels.reshape(len(rows), len(columns), -1)
+
+    tiles = jax.shard_map(
+        tile,
+        mesh=mesh,
+        in_specs=(specs["image"], specs["rows"], specs["columns"]),
+        out_specs=specs["pixels"],
+    )
+    return jax.jit(tiles, compiler_options=tiling(mesh).options)
+
+
+# The stream.
+
+
+def stream(
+    image: biline.Image,
+    frame: Frame,
+    windows: Sequence[Window],
+    mesh: Mesh,
+    supersample: tuple[int, int] = (1, 1),
+) -> Iterator[tuple[Window, np.ndarray]]:
+    """Yields every window with its pixels, float32 [height, width, channels].
+
+    They come strip by strip, each as wide as the bi-lines of its columns may be kept, and within
+    a strip in the order given. Takes the memory of a few windows and LINES_BYTES of bi-lines.
 
     Args:
-      ws: [1, num_ws, w_dim], from latent().
-      size: (height, width) of the frame, px.
-      window: (y0, x0, y1, x1) in pixels of the frame, half-open; None: the whole frame.
-      sampling: where in the image the frame's pixels are (coordinates.SAMPLINGS).
-
-    Raises:
-      ValueError: the window is empty or not inside the frame, or the frame is too small for the
-        sampling.
+      image: of fold(), on every device of the mesh.
+      frame: of make_frame(); for a supersample (k, l), k times as high and l times as wide.
+      windows: of the picture; best row by row, see blocks().
+      supersample: a pixel is the mean of this many rows and columns of the frame's pixels.
     """
-    height, width = size
-    y0, x0, y1, x1 = resolve_window(window, size)
-    resolution = generator.config.resolution
+    side, (down, across) = tiling(mesh).tile, mesh.devices.shape
+    span = mesh.size * side  # Positions of a chunk of lines, over all devices.
 
-    def lines_at(start: int, n: int, axis: int) -> jax.Array:
-        t = coordinates.positions(start, start + TILE, n, resolution, sampling)
-        return _lines(generator, variables, ws, t, axis)
+    def compute_lines(axis: int, chunk: int) -> list[jax.Array]:
+        """A chunk of lines in the parts that tiles take: `across` of rows, `down` of columns."""
+        t = (frame.y, frame.x)[axis](chunk * span, (chunk + 1) * span)
+        lines = _lines_on(mesh)(image, t, np.full(t.shape, axis, np.int32))
+        if mesh.size == 1:
+            return [lines]
+        kind, parts = (("rows", across), ("columns", down))[axis]
+        # Over the host: a collective could meet those of other threads in another order.
+        halves = np.split(np.asarray(lines), parts)
+        return [jax.device_put(half, sharding.named(mesh, kind)) for half in halves]
 
-    image = np.empty((y1 - y0, x1 - x0, generator.config.image_channels), np.float32)
-    columns = {x: lines_at(x, width, axis=1) for x in _tile_origins(x0, x1)}
-    for y in _tile_origins(y0, y1):
-        rows = lines_at(y, height, axis=0)
-        # The device computes a band of tiles while the host waits for the first.
-        band = {x: _tile(generator, variables, ws, rows, columns[x]) for x in columns}
-        for x, tile in band.items():
-            _paste(image, np.asarray(tile), y - y0, x - x0)
-    return image
+    def compute_tile(rows: Future, i: int, columns: Future, j: int) -> np.ndarray:
+        return np.asarray(_tile_on(mesh)(image, rows.result()[i], columns.result()[j]))
+
+    # Chunks that a window touches at most on each axis, and those that are kept: for a whole strip
+    # of columns and two rows of windows.
+    tall, wide = (
+        max(math.ceil(n * k / span) for n in lengths) + 1
+        for lengths, k in zip(
+            zip(*(w.shape for w in windows), strict=True), supersample, strict=True
+        )
+    )
+    kept = max(LINES_BYTES // (span * biline.line_bytes(image)), 2 * (tall + wide))
+    strip = (kept - 2 * tall - wide) * span
+
+    with _threads(tiling(mesh).threads) as submit:
+
+        @functools.lru_cache(maxsize=kept)
+        def lines(axis: int, chunk: int) -> Future:
+            return submit(compute_lines, axis, chunk)
+
+        def submit_tiles(ys: range, xs: range) -> list[Future]:
+            # All lines first: no tile waits for one that is queued behind another tile.
+            rows = [(lines(0, i // across), i % across) for i in ys]
+            columns = [(lines(1, j // down), j % down) for j in xs]
+            return [submit(compute_tile, *r, *c) for r, c in itertools.product(rows, columns)]
+
+        in_strips = sorted(windows, key=lambda window: window.x0 * supersample[1] // strip)
+        tile = (down * side, across * side)
+        yield from assemble(in_strips, submit_tiles, tile, supersample, tiling(mesh).threads)
+
+
+def assemble(
+    windows: Iterable[Window],
+    submit_tiles: Callable[[range, range], list[Future]],
+    tile: tuple[int, int],
+    supersample: tuple[int, int],
+    threads: int,
+) -> Iterator[tuple[Window, np.ndarray]]:
+    """Yields every window, put together from tiles that are computed ahead.
+
+    Args:
+      submit_tiles: (rows, columns of the frame's grid of tiles) -> the tiles to come, row by row.
+      tile: height and width of a tile, px of the frame.
+    """
+    pending: collections.deque[tuple[Window, range, range, list[Future]]] = collections.deque()
+    for window in windows:
+        ys, xs = (
+            range(start * k // n, math.ceil(stop * k / n))
+            for start, stop, k, n in zip(window[:2], window[2:], supersample, tile, strict=True)
+        )
+        pending.append((window, ys, xs, submit_tiles(ys, xs)))
+        # The threads must not run dry while a window is put together and used.
+        while sum(len(tiles) for *_, tiles in pending) > 3 * threads + len(pending[0][-1]):
+            yield _paste(*pending.popleft(), tile, supersample)
+    while pending:
+        yield _paste(*pending.popleft(), tile, supersample)
+
+
+def _paste(
+    window: Window,
+    ys: range,
+    xs: range,
+    tiles: list[Future],
+    tile: tuple[int, int],
+    supersample: tuple[int, int],
+) -> tuple[Window, np.ndarray]:
+    """The window's pixels: what of its tiles lies inside it, or the means of its boxes."""
+    down, across = supersample
+    top, left, bottom, right = (
+        edge * k for edge, k in zip(window, (*supersample, *supersample), strict=True)
+    )
+    pixels: np.ndarray | None = None
+    for (i, j), future in zip(itertools.product(ys, xs), tiles, strict=True):
+        y, x, part = i * tile[0], j * tile[1], future.result()
+        part = part[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
+        y, x = max(y, top), max(x, left)
+        if pixels is None:
+            pixels = np.zeros((*window.shape, part.shape[-1]), np.float32)
+        if supersample == (1, 1):
+            pixels[y - top :, x - left :][: part.shape[0], : part.shape[1]] = part
+            continue
+        # Sums over what lies in this tile of each box that it touches.
+        for axis, (first, k) in enumerate(((y, down), (x, across))):
+            box = np.arange(first, first + part.shape[axis]) // k
+            starts = np.flatnonzero(np.diff(box, prepend=-1))
+            part = np.add.reduceat(part, starts, axis=axis)
+        y, x = y // down - window.y0, x // across - window.x0
+        pixels[y : y + part.shape[0], x : x + part.shape[1]] += part
+    if supersample != (1, 1):
+        pixels /= np.float32(down * across)
+    return window, pixels
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[Callable[..., Future]]:
+    """Threads to submit work to, in order; what is still queued at the end is dropped."""
+    pool = concurrent.futures.ThreadPoolExecutor(count)
+    try:
+        yield pool.submit
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """[-1, 1] -> uint8: clip(image * 127.5 + 128, 0, 255), truncated."""
     return np.clip(image * 127.5 + 128.0, 0.0, 255.0).astype(np.uint8)
-
-
-@functools.partial(jax.jit, static_argnames=("generator", "cutoff"))
-def _ws(generator, variables, z, c, psi, cutoff):
-    w = generator.apply(variables, z, c, method="map")
-    return generator.apply(variables, w, psi, cutoff, method="truncate")
-
-
-@functools.partial(jax.jit, static_argnames=("generator", "axis"))
-def _lines(generator, variables, ws, t, axis):
-    """Bi-lines at positions t [TILE]: [1, TILE, K, R, B]; axis 0: rows, 1: columns."""
-    return generator.apply(variables, ws, t, method=("row_lines", "column_lines")[axis])
-
-
-@functools.partial(jax.jit, static_argnames="generator")
-def _tile(generator, variables, ws, rows, columns):
-    """Image [TILE, TILE, channels] from the bi-lines of its rows and columns."""
-    return generator.apply(variables, ws, rows, columns, method="compose")[0]
-
-
-def _tile_origins(start: int, stop: int) -> range:
-    """First pixels of the frame's tiles that hold a pixel start <= i < stop."""
-    return range(start // TILE * TILE, stop, TILE)
-
-
-def _paste(image: np.ndarray, tile: np.ndarray, y: int, x: int) -> None:
-    """Copies into the image what of the tile lies inside it, the tile's corner being at (y, x)."""
-    inside = image[max(y, 0) : y + TILE, max(x, 0) : x + TILE]
-    tile = tile[max(-y, 0) :, max(-x, 0) :]
-    inside[...] = tile[: inside.shape[0], : inside.shape[1]]
