@@ -3,24 +3,25 @@
 Help must answer at once, so whatever needs jax is imported inside the commands.
 """
 
-import contextlib
 import enum
-import math
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from creps_jax import __version__
+from creps_jax.options import (
+    check_truncation,
+    one_line_errors,
+    option,
+    parse_seeds,
+    parse_size,
+    parse_window,
+)
 
 if TYPE_CHECKING:
     import numpy as np
-
-MAX_SIDE_PX = 2**20
-MAX_SEEDS = 10**6  # in one command
 
 # Plain text, so that an error is one line whatever the terminal's width.
 app = typer.Typer(
@@ -106,13 +107,13 @@ def render(
     Example: creps render --workdir=runs/church --seeds=0-7 --size=1024x1024 --out=images
     """
     workdir, out = workdir.expanduser(), out.expanduser()  # No shell does it behind a "=".
-    with _option("--seeds"):
+    with option("--seeds"):
         parsed_seeds = parse_seeds(seeds)
-    with _option("--size"):
+    with option("--size"):
         frame = None if size is None else parse_size(size)
-    with _option("--window"):
+    with option("--window"):
         corners = None if window is None else parse_window(window)
-    with _option("--truncation"):
+    with option("--truncation"):
         check_truncation(truncation)
 
     import jax
@@ -123,19 +124,19 @@ def render(
     from creps_jax.model import coordinates
     from creps_jax.rendering import render as rendering
 
-    with _one_line(OSError, ValueError):
+    with one_line_errors(OSError, ValueError):
         generator, variables = checkpoint.load_generator(workdir)
     config = generator.config
     place = coordinates.SAMPLINGS[sampling]
     frame = frame or (config.resolution, config.resolution)
-    with _option("--size"):
+    with option("--size"):
         for n in frame:
             coordinates.positions(0, 1, n, config.resolution, place)
-    with _option("--window"):
+    with option("--window"):
         corners = rendering.resolve_window(corners, frame)
-    with _option("--class"):
+    with option("--class"):
         rendering.check_label(label, config.num_classes)
-    with _option("--out"):
+    with option("--out"):
         make_writable_folder(out)
 
     device = jax.devices()[0].device_kind
@@ -144,68 +145,13 @@ def render(
     typer.echo(f"{images} of {height}x{width} px, on {device}, to {out}")
     console = Console(stderr=True)
     # Without 'highest', accelerators multiply float32 numbers in fewer bits.
-    with _one_line(OSError, MemoryError), jax.default_matmul_precision("highest"):
+    with one_line_errors(OSError, MemoryError), jax.default_matmul_precision("highest"):
         for seed in track(
             parsed_seeds, "Rendering", console=console, disable=not console.is_terminal
         ):
             ws = rendering.latent(generator, variables, seed, label, truncation)
             image = rendering.render(generator, variables, ws, frame, corners, place)
             save_png(rendering.to_uint8(image), out / f"seed{seed:04d}.png")
-
-
-def parse_seeds(text: str) -> list[int]:
-    """'0,5,9-12' -> [0, 5, 9, 10, 11, 12], each once.
-
-    Raises:
-      ValueError: names the text and what is expected.
-    """
-    ranges = []
-    for part in text.split(","):
-        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part.strip())
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last < 2**32:
-            raise ValueError(
-                f"expected seeds from 0 to {2**32 - 1} as 3, 0-7 or 0,5,9-12, got {text!r}"
-            )
-        ranges.append(range(first, last + 1))
-    if (count := sum(map(len, ranges))) > MAX_SEEDS:
-        raise ValueError(f"expected at most {MAX_SEEDS} seeds, got {count} in {text!r}")
-    return list(dict.fromkeys(seed for part in ranges for seed in part))
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """'512x256' -> (512, 256), height and width, px; '512' -> (512, 512).
-
-    Raises:
-      ValueError: names the text and what is expected.
-    """
-    match = re.fullmatch(r"([0-9]+)(?:x([0-9]+))?", text)
-    height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
-        raise ValueError(
-            f"expected HEIGHTxWIDTH as 512x256, or one number, each from 1 to {MAX_SIDE_PX} px, "
-            f"got {text!r}"
-        )
-    return height, width
-
-
-def parse_window(text: str) -> tuple[int, int, int, int]:
-    """'0,64,128,256' -> (0, 64, 128, 256), y0, x0, y1 and x1, px.
-
-    Raises:
-      ValueError: names the text and what is expected.
-    """
-    parts = text.split(",")
-    if len(parts) != 4 or not all(re.fullmatch("-?[0-9]+", part.strip()) for part in parts):
-        raise ValueError(f"expected y0,x0,y1,x1 in whole px as 0,64,128,256, got {text!r}")
-    y0, x0, y1, x1 = map(int, parts)
-    return y0, x0, y1, x1
-
-
-def check_truncation(psi: float) -> None:
-    """Raises ValueError unless psi is finite and not negative."""
-    if not 0.0 <= psi < math.inf:
-        raise ValueError(f"expected a number from 0 up, got {psi}")
 
 
 def make_writable_folder(path: Path) -> None:
@@ -239,22 +185,3 @@ def save_png(image: "np.ndarray", path: Path) -> None:
 def _temporary(path: Path) -> Path:
     """A name beside `path` that no other process uses."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-@contextlib.contextmanager
-def _option(name: str) -> Iterator[None]:
-    """Reports a ValueError as the fault of that option and exits with code 2."""
-    try:
-        yield
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=f"'{name}'") from error
-
-
-@contextlib.contextmanager
-def _one_line(*errors: type[Exception]) -> Iterator[None]:
-    """Reports such errors without a traceback and exits with code 1."""
-    try:
-        yield
-    except errors as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     ),
     **dict.fromkeys(FOR_ANYBODY, FOR_ANYBODY),
     "cli": ALL,
+    "options": (),
     "main": ALL,
 }
 

@@ -11,7 +11,7 @@ from creps_jax import sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
 from creps_jax.rendering import render
-from creps_jax.rendering.render import BLOCK, Window
+from creps_jax.rendering.render import Window
 
 Size = tuple[int, int]
 

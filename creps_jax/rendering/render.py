@@ -214,7 +214,7 @@ def _cores() -> int:
 
 
 @functools.cache
-def _lines_on(mesh: Mesh) -> Callable[..., jax.Array]:
+def lines_on(mesh: Mesh) -> Callable[..., jax.Array]:
     """image, t [n T], axis [n T] -> bi-lines [n T, K, R, B], split over the n devices."""
     image, positions = (sharding.PARTITION_SPECS[kind] for kind in ("image", "positions"))
     lines = jax.shard_map(
@@ -272,7 +272,7 @@ def stream(
     def compute_lines(axis: int, chunk: int) -> list[jax.Array]:
         """A chunk of lines in the parts that tiles take: `across` of rows, `down` of columns."""
         t = (frame.y, frame.x)[axis](chunk * span, (chunk + 1) * span)
-        lines = _lines_on(mesh)(image, t, np.full(t.shape, axis, np.int32))
+        lines = lines_on(mesh)(image, t, np.full(t.shape, axis, np.int32))
         if mesh.size == 1:
             return [lines]
         kind, parts = (("rows", across), ("columns", down))[axis]
@@ -294,7 +294,7 @@ def stream(
     kept = max(LINES_BYTES // (span * biline.line_bytes(image)), 2 * (tall + wide))
     strip = (kept - 2 * tall - wide) * span
 
-    with _threads(tiling(mesh).threads) as submit:
+    with worker_threads(tiling(mesh).threads) as submit:
 
         @functools.lru_cache(maxsize=kept)
         def lines(axis: int, chunk: int) -> Future:
@@ -374,7 +374,7 @@ def _paste(
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[Callable[..., Future]]:
+def worker_threads(count: int) -> Iterator[Callable[..., Future]]:
     """Threads to submit work to, in order; what is still queued at the end is dropped."""
     pool = concurrent.futures.ThreadPoolExecutor(count)
     try:

@@ -1,0 +1,112 @@
+"""What the `creps` commands' options have in common: their texts in, checked values out.
+
+Nothing here imports jax: help and wrong options must answer at once.
+"""
+
+import contextlib
+import math
+import re
+from collections.abc import Iterator
+
+import typer
+
+MAX_SIDE_PX = 2**20
+MAX_SEEDS = 10**6  # in one command
+
+
+def parse_seeds(text: str) -> list[int]:
+    """'0,5,9-12' -> [0, 5, 9, 10, 11, 12], each once.
+
+    Raises:
+      ValueError: names the text and what is expected.
+    """
+    ranges = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < 2**32:
+            raise ValueError(
+                f"expected seeds from 0 to {2**32 - 1} as 3, 0-7 or 0,5,9-12, got {text!r}"
+            )
+        ranges.append(range(first, last + 1))
+    if (count := sum(map(len, ranges))) > MAX_SEEDS:
+        raise ValueError(f"expected at most {MAX_SEEDS} seeds, got {count} in {text!r}")
+    return list(dict.fromkeys(seed for part in ranges for seed in part))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'512x256' -> (512, 256), height and width, px; '512' -> (512, 512).
+
+    Raises:
+      ValueError: names the text and what is expected.
+    """
+    match = re.fullmatch(r"([0-9]+)(?:x([0-9]+))?", text)
+    height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
+        raise ValueError(
+            f"expected HEIGHTxWIDTH as 512x256, or one number, each from 1 to {MAX_SIDE_PX} px, "
+            f"got {text!r}"
+        )
+    return height, width
+
+
+def parse_window(text: str) -> tuple[int, int, int, int]:
+    """'0,64,128,256' -> (0, 64, 128, 256), y0, x0, y1 and x1, px.
+
+    Raises:
+      ValueError: names the text and what is expected.
+    """
+    parts = text.split(",")
+    if len(parts) != 4 or not all(re.fullmatch("-?[0-9]+", part.strip()) for part in parts):
+        raise ValueError(f"expected y0,x0,y1,x1 in whole px as 0,64,128,256, got {text!r}")
+    y0, x0, y1, x1 = map(int, parts)
+    return y0, x0, y1, x1
+
+
+def check_truncation(psi: float) -> None:
+    """Raises ValueError unless psi is finite and not negative."""
+    if not 0.0 <= psi < math.inf:
+        raise ValueError(f"expected a number from 0 up, got {psi}")
+
+
+def parse_styles(text: str) -> dict[int, int]:
+    """'5:8-14,9:3' -> {8: 5, ..., 14: 5, 3: 9}, the seed of each layer named.
+
+    Raises:
+      ValueError: names the text and what is expected, or the layer that is given twice.
+    """
+    styles: dict[int, int] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]+):([0-9]+)(?:-([0-9]+))?", part.strip())
+        seed, first, last = (
+            (int(match[1]), int(match[2]), int(match[3] or match[2])) if match else (0, 1, 0)
+        )
+        if not (first <= last < 100 and seed < 2**32):
+            raise ValueError(
+                f"expected SEED:LAYERS as 5:8-14 or 5:8-14,9:3, with seeds below {2**32}, "
+                f"got {text!r}"
+            )
+        for layer in range(first, last + 1):
+            if layer in styles:
+                raise ValueError(f"layer {layer} is given twice in {text!r}")
+            styles[layer] = seed
+    return styles
+
+
+@contextlib.contextmanager
+def option(name: str) -> Iterator[None]:
+    """Reports a ValueError as the fault of that option and exits with code 2."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=f"'{name}'") from error
+
+
+@contextlib.contextmanager
+def one_line_errors(*errors: type[Exception]) -> Iterator[None]:
+    """Reports such errors without a traceback and exits with code 1."""
+    try:
+        yield
+    except errors as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -1,0 +1,274 @@
+"""Images under any coordinate map: rotation, shear, perspective, lenses, polar coordinates.
+
+Where rows and columns of the picture are no longer those of the image, each pixel has a row
+position y(h, w) and a column position x(h, w) of its own. Their bi-lines are interpolated from
+tables, which hold the bi-lines of DENSITY positions a training pixel over the range needed.
+
+Notation: (h, w) pixels of the picture, (i, j) pixels of the unwarped frame of the same size, both
+float64 with pixel centres at whole numbers; t a position (coordinates.py); m an entry of a table.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from creps_jax import sharding
+from creps_jax.model import biline, coordinates
+from creps_jax.rendering import render
+from creps_jax.rendering.render import Window
+
+DENSITY = 16  # entries of a table a training pixel
+TABLE_BYTES = 2**30  # of both tables at most
+
+# (h [H, 1], w [1, W], size) -> (i, j), each broadcastable to [H, W].
+Map = Callable[[np.ndarray, np.ndarray, tuple[int, int]], tuple[np.ndarray, np.ndarray]]
+
+
+# Maps. All keep the centre of the picture in its place.
+
+
+def rotate(degrees: float) -> Map:
+    """The image turned clockwise by an angle."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+
+    def unturned(v, u):
+        return cos * v - sin * u, sin * v + cos * u
+
+    return _centered(unturned)
+
+
+def shear(slope: float) -> Map:
+    """Rows pushed sideways: by `slope` px to the right per px below the centre."""
+    return _centered(lambda v, u: (v, u - slope * v))
+
+
+def perspective(degrees: float) -> Map:
+    """The image on a plane tilted about its horizontal middle, top edge backwards.
+
+    The camera stands at the distance of one picture diagonal; |degrees| < 45.
+    """
+    if not -45 < degrees < 45:
+        raise ValueError(f"perspective:{degrees:g} must be between -45 and 45 degrees")
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+
+    def on_plane(v, u):
+        # The ray (v, u, 1) meets the plane's point (s cos, q, 1 - s sin) in units of distance.
+        scale = 1.0 / (cos + v * sin)
+        return v * scale, u * cos * scale
+
+    return _centered(on_plane, lambda height, width: math.hypot(height, width))
+
+
+def fisheye(strength: float) -> Map:
+    """A barrel lens: radius r, 1 in the corners, shows the image's radius r (1 - s + s r^2).
+
+    0 <= strength < 1: 0 changes nothing, at 0.5 the middle is twice as large.
+    """
+    if not 0 <= strength < 1:
+        raise ValueError(f"fisheye:{strength:g} must be from 0 up to, not including, 1")
+
+    def bent(v, u):
+        scale = 1.0 - strength + strength * (v * v + u * u)
+        return v * scale, u * scale
+
+    return _centered(bent, lambda height, width: math.hypot(height, width) / 2)
+
+
+def cylinder(degrees: float) -> Map:
+    """The image around an upright cylinder seen from far away: `degrees` of arc across, < 180."""
+    if not 0 < degrees < 180:
+        raise ValueError(f"cylinder:{degrees:g} must be between 0 and 180 degrees")
+    half = math.radians(degrees) / 2
+
+    def unrolled(v, u):
+        # At the picture's edge u = 1 the arc is complete.
+        return v, np.arcsin(np.clip(u * math.sin(half), -1.0, 1.0)) / half
+
+    def mapped(h, w, size):
+        height, width = size
+        v, u = unrolled((h - (height - 1) / 2), (w - (width - 1) / 2) / (width / 2))
+        return v + (height - 1) / 2, u * (width / 2) + (width - 1) / 2
+
+    return mapped
+
+
+def polar(turns: float = 1.0) -> Map:
+    """The image bent into a disc: angle from the top is its column, radius from the rim its row."""
+
+    def unbent(h, w, size):
+        height, width = size
+        v, u = h - (height - 1) / 2, w - (width - 1) / 2
+        radius = np.hypot(v, u) / (min(height, width) / 2)
+        angle = np.arctan2(u, -v) / (2 * math.pi) * turns
+        return (1.0 - radius) * height - 0.5, (angle + 0.5) * width - 0.5
+
+    return unbent
+
+
+WARPS: dict[str, Callable[[float], Map]] = {
+    "rotate": rotate,
+    "shear": shear,
+    "perspective": perspective,
+    "fisheye": fisheye,
+    "cylinder": cylinder,
+    "polar": polar,
+}
+
+
+def _centered(
+    move: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    unit: Callable[[int, int], float] = lambda height, width: 1.0,
+) -> Map:
+    """The map that moves (v, u), coordinates about the centre in units of unit(height, width) px."""
+
+    def mapped(h, w, size):
+        middle, length = [(n - 1) / 2 for n in size], unit(*size)
+        v, u = move((h - middle[0]) / length, (w - middle[1]) / length)
+        return v * length + middle[0], u * length + middle[1]
+
+    return mapped
+
+
+# Rendering.
+
+
+class Table(NamedTuple):
+    """Bi-lines [M, K, R, B] at the positions (first + m) * pitch, m = 0, ..., M - 1."""
+
+    lines: jax.Array
+    first: int
+    pitch: float
+
+    def place(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each position, the entry below it, int32, and the share of the next, float32 [0, 1]."""
+        entry = np.clip(np.nan_to_num(t / self.pitch) - self.first, 0, len(self.lines) - 1.001)
+        below = np.floor(entry)
+        return below.astype(np.int32), (entry - below).astype(np.float32)
+
+
+class Warped(NamedTuple):
+    """A picture of `size` px whose pixel (h, w) shows the frame's pixel warp(h, w).
+
+    resolution and sampling say where in the image the frame's pixels are (coordinates.py).
+    """
+
+    size: tuple[int, int]
+    warp: Map
+    resolution: int
+    sampling: coordinates.Sampling = coordinates.centers
+
+    def positions(self, h: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """y and x of the pixels h [H], w [W], fractions allowed: float64 [H, W] each."""
+        moved = np.broadcast_arrays(*self.warp(h[:, None], w[None, :], self.size))
+        y, x = (
+            self.sampling(at, n, self.resolution) for at, n in zip(moved, self.size, strict=True)
+        )
+        return y, x
+
+
+def stream(
+    image: biline.Image,
+    picture: Warped,
+    windows: Sequence[Window],
+    mesh: Mesh,
+    supersample: tuple[int, int] = (1, 1),
+    density: int = DENSITY,
+) -> Iterator[tuple[Window, np.ndarray]]:
+    """Yields every window with its pixels, float32 [height, width, channels]; see render.stream.
+
+    Raises:
+      ValueError: the warp gives a position that is not finite, or needs too long a table.
+    """
+    side, threads = render.tiling(mesh).tile, render.tiling(mesh).threads
+    tile = tuple(n * side for n in mesh.devices.shape)
+    pitch = 1.0 / (density * (picture.resolution - 1))
+    rows, columns = (
+        _table(image, axis, *limits, pitch, mesh)
+        for axis, limits in enumerate(_limits(picture, windows))
+    )
+
+    def compute_tile(i: int, j: int) -> np.ndarray:
+        h, w = (
+            (np.arange(k * n, (k + 1) * n) + 0.5) / factor - 0.5
+            for k, n, factor in zip((i, j), tile, supersample, strict=True)
+        )
+        y, x = picture.positions(h, w)
+        tables = rows.lines, columns.lines
+        return np.asarray(_warped_on(mesh)(image, *tables, *rows.place(y), *columns.place(x)))
+
+    with render.worker_threads(threads) as submit:
+
+        def submit_tiles(ys: range, xs: range) -> list[Future]:
+            return [submit(compute_tile, i, j) for i, j in itertools.product(ys, xs)]
+
+        yield from render.assemble(windows, submit_tiles, tile, supersample, threads)
+
+
+def _limits(picture: Warped, windows: Sequence[Window]) -> np.ndarray:
+    """Least and greatest y, least and greatest x at the corners of the windows' pixels: [2, 2]."""
+    limits = []
+    for y0, x0, y1, x1 in windows:
+        h, w = np.arange(y0, y1 + 1) - 0.5, np.arange(x0, x1 + 1) - 0.5
+        both = np.stack(picture.positions(h, w))
+        if not np.isfinite(both).all():
+            _, i, j = np.argwhere(~np.isfinite(both))[0]
+            raise ValueError(
+                f"the warp gives no finite position at pixel ({h[i]:g}, {w[j]:g}) of the "
+                f"{picture.size[0]}x{picture.size[1]} picture"
+            )
+        limits.append([both.min(axis=(1, 2)), both.max(axis=(1, 2))])
+    low, high = np.min(limits, axis=0)[0], np.max(limits, axis=0)[1]
+    return np.stack([low, high], axis=1)
+
+
+def _table(
+    image: biline.Image, axis: int, low: float, high: float, pitch: float, mesh: Mesh
+) -> Table:
+    """The table of an axis (0: rows) from low to high, on every device."""
+    span = mesh.size * render.tiling(mesh).tile
+    first = math.floor(low / pitch) // span * span  # Anchored: windows share their entries.
+    # Powers of two, so that few compiled shapes serve all pictures.
+    length = span * 2 ** max(0, math.ceil(math.log2((high / pitch - first + 2) / span)))
+    if (needed := length * biline.line_bytes(image)) > TABLE_BYTES:
+        raise ValueError(
+            f"the warp reaches positions from {low:.4g} to {high:.4g}, the image being from 0 to "
+            f"1: their table takes {needed / 2**20:.0f} MiB, more than {TABLE_BYTES / 2**20:.0f}"
+        )
+    lines = [
+        np.asarray(render.lines_on(mesh)(image, t, np.full(t.shape, axis, np.int32)))
+        for t in np.split((first + np.arange(length)) * pitch, length // span)
+        for t in [t.astype(np.float32)]
+    ]
+    return Table(jax.device_put(np.concatenate(lines), sharding.named(mesh, "image")), first, pitch)
+
+
+@functools.cache
+def _warped_on(mesh: Mesh):
+    """image, tables [M, K, R, B], entries and shares of rows and columns [r T, c T] -> pixels."""
+    specs, rows_at_once = sharding.PARTITION_SPECS, 2
+
+    def pixel(image, row_table, column_table, m, f, n, g):
+        row = (1.0 - f) * row_table[m] + f * row_table[m + 1]
+        column = (1.0 - g) * column_table[n] + g * column_table[n + 1]
+        return biline.pixel(image.pixels, image.pixel_styles, row, column)
+
+    def tile(image, row_table, column_table, *places):
+        of_all = jax.vmap(jax.vmap(functools.partial(pixel, image, row_table, column_table)))
+        groups = [p.reshape(-1, rows_at_once, p.shape[1]) for p in places]
+        pixels = jax.lax.map(lambda group: of_all(*group), groups)
+        return pixels.reshape(*places[0].shape, -1)
+
+    tiles = jax.shard_map(
+        tile,
+        mesh=mesh,
+        in_specs=(*[specs["image"]] * 3, *[specs["pixels"]] * 4),
+        out_specs=specs["pixels"],
+    )
+    return jax.jit(tiles, compiler_options=render.tiling(mesh).options)
