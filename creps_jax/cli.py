@@ -4,7 +4,7 @@ Help must answer at once, so whatever needs jax is imported inside the commands.
 """
 
 import enum
-import os
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,16 +12,27 @@ import typer
 
 from creps_jax import __version__
 from creps_jax.options import (
+    cache_compilations,
     check_truncation,
     one_line_errors,
     option,
+    output_paths,
     parse_seeds,
     parse_size,
+    parse_styles,
     parse_window,
 )
+from creps_jax.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
+
+    from creps_jax.progress import Advance
+    from creps_jax.rendering.painter import Painter, Plan
+    from creps_jax.rendering.render import Window
+    from creps_jax.rendering.writers import Picture
 
 # Plain text, so that an error is one line whatever the terminal's width.
 app = typer.Typer(
@@ -37,6 +48,28 @@ class Sampling(enum.StrEnum):
 
     centers = "centers"
     endpoints = "endpoints"
+
+
+class Precision(enum.StrEnum):
+    """The names in rendering.painter.PRECISIONS."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+# Options of several commands.
+Workdir = Annotated[
+    Path, typer.Option(help="Workdir of the training run, or the folder of one checkpoint.")
+]
+Truncation = Annotated[
+    float, typer.Option(metavar="PSI", help="1: none; 0: the mean image; between: less varied.")
+]
+Label = Annotated[
+    int | None, typer.Option("--class", metavar="N", help="Class, for a class-conditional model.")
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Of products; bfloat16 is faster on accelerators.")
+]
 
 
 def _print_version(asked: bool) -> None:
@@ -59,15 +92,17 @@ def main(
 
 @app.command()
 def render(
-    workdir: Annotated[
-        Path, typer.Option(help="Workdir of the training run, or the folder of one checkpoint.")
-    ],
+    workdir: Workdir,
     seeds: Annotated[
         str, typer.Option(help="One image for each seed: 3, 0-7 (7 included) or 0,5,9-12.")
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Folder for seed0000.png, ...; made if need be."),
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Folder for seed0000.png, ..., made if need be; or, for one seed, a FILE.png, "
+            ".tif (tiled BigTIFF), .zarr (also gs://...) or .dzi (Deep Zoom).",
+        ),
     ],
     size: Annotated[
         str | None,
@@ -83,13 +118,19 @@ def render(
             help="Part of the frame, px, y1 and x1 excluded. [default: all of it]",
         ),
     ] = None,
-    truncation: Annotated[
-        float, typer.Option(metavar="PSI", help="1: none; 0: the mean image; between: less varied.")
-    ] = 1.0,
-    label: Annotated[
+    truncation: Truncation = 1.0,
+    cutoff: Annotated[
         int | None,
-        typer.Option("--class", metavar="N", help="Class, for a class-conditional model."),
+        typer.Option(metavar="N", help="Truncate the first N layers only. [default: all]"),
     ] = None,
+    styles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SEED:LAYERS",
+            help="Layers that take their latents from another seed: 5:8-14 or 5:8-14,9:3.",
+        ),
+    ] = None,
+    label: Label = None,
     sampling: Annotated[
         Sampling,
         typer.Option(
@@ -97,16 +138,35 @@ def render(
             "endpoints is the official program's grid."
         ),
     ] = Sampling.centers,
+    supersample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="A pixel is the mean of K x K. [default: of 1; below the training resolution, of "
+            "as many as leave out no training pixel]",
+        ),
+    ] = None,
+    warp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME:AMOUNT",
+            help="rotate:30, shear:.2, perspective:20 (degrees), fisheye:.5, cylinder:120 "
+            "(degrees) or polar:1 (turns).",
+        ),
+    ] = None,
+    precision: PrecisionOption = Precision.float32,
 ) -> None:
-    """Render images to 8-bit PNG files.
+    """Render images, of any size and in any window, to files.
 
     The frame is the whole image stretched over HEIGHT x WIDTH pixels, also where these two differ.
     With --window only that part of the frame is computed: it equals the crop of the whole. An image
-    depends on its seed alone. Existing files are replaced.
+    depends on its seed alone. Files are complete or absent: stopped or killed, the same command
+    continues with the tiles that are missing, and leaves out what is complete already. Other files
+    of the same name are replaced.
 
     Example: creps render --workdir=runs/church --seeds=0-7 --size=1024x1024 --out=images
     """
-    workdir, out = workdir.expanduser(), out.expanduser()  # No shell does it behind a "=".
+    workdir = workdir.expanduser()  # No shell does it behind a "=".
     with option("--seeds"):
         parsed_seeds = parse_seeds(seeds)
     with option("--size"):
@@ -115,73 +175,85 @@ def render(
         corners = None if window is None else parse_window(window)
     with option("--truncation"):
         check_truncation(truncation)
+    with option("--styles"):
+        layers = {} if styles is None else parse_styles(styles)
+    with option("--out"):
+        paths = output_paths(out, parsed_seeds)
 
     import jax
-    from rich.console import Console
-    from rich.progress import track
 
-    from creps_jax import checkpoint
+    import creps_jax
     from creps_jax.model import coordinates
     from creps_jax.rendering import render as rendering
+    from creps_jax.rendering import warp as warping
+    from creps_jax.rendering import writers
 
+    with option("--warp"):
+        moved = None if warp is None else warping.parse(warp)
+    cache_compilations()
     with one_line_errors(OSError, ValueError):
-        generator, variables = checkpoint.load_generator(workdir)
-    config = generator.config
-    place = coordinates.SAMPLINGS[sampling]
-    frame = frame or (config.resolution, config.resolution)
+        painter = creps_jax.load(workdir, precision)
+    config, place = painter.generator.config, coordinates.SAMPLINGS[sampling]
     with option("--size"):
-        for n in frame:
-            coordinates.positions(0, 1, n, config.resolution, place)
+        painter.plan(frame, sampling=place)
     with option("--window"):
-        corners = rendering.resolve_window(corners, frame)
+        painter.plan(frame, corners, place)
+    with option("--supersample"):
+        plan = painter.plan(frame, corners, place, supersample, moved)
     with option("--class"):
         rendering.check_label(label, config.num_classes)
-    with option("--out"):
-        make_writable_folder(out)
+    with option("--cutoff"):
+        rendering.check_cutoff(cutoff, config.num_ws)
+    with option("--styles"):
+        rendering.check_styles(layers, config.num_ws)
 
-    device = jax.devices()[0].device_kind
-    height, width = corners.y1 - corners.y0, corners.x1 - corners.x0
-    images = "1 image" if len(parsed_seeds) == 1 else f"{len(parsed_seeds)} images"
+    arguments = (*plan[:2], sampling.value, plan.supersample, warp)
+
+    def picture(seed: int) -> "tuple[np.ndarray, Picture]":
+        ws = painter.latents(seed, label, truncation, cutoff, layers)
+        key = painter.key(ws, *arguments)
+        return ws, writers.Picture(plan.window, config.image_channels, key)
+
+    ws, first = picture(parsed_seeds[0])
+    with option("--out"), one_line_errors(OSError):
+        writers.check(paths[0], first)
+
+    images = "1 image" if len(paths) == 1 else f"{len(paths)} images"
+    height, width = plan.window.shape
+    device = f"{painter.mesh.size} x " * (painter.mesh.size > 1) + jax.devices()[0].device_kind
     typer.echo(f"{images} of {height}x{width} px, on {device}, to {out}")
-    console = Console(stderr=True)
-    # Without 'highest', accelerators multiply float32 numbers in fewer bits.
-    with one_line_errors(OSError, MemoryError), jax.default_matmul_precision("highest"):
-        for seed in track(
-            parsed_seeds, "Rendering", console=console, disable=not console.is_terminal
-        ):
-            ws = rendering.latent(generator, variables, seed, label, truncation)
-            image = rendering.render(generator, variables, ws, frame, corners, place)
-            save_png(rendering.to_uint8(image), out / f"seed{seed:04d}.png")
+    if moved is not None:
+        with one_line_errors(ValueError):
+            worst, mean = painter.warp_error(painter.image(ws), plan)
+        typer.echo(f"{warp}: at most {worst:.2f} of an 8-bit step off, {mean:.3f} on average")
+    blocks = len(rendering.blocks(plan.window, painter.block))
+    with (
+        one_line_errors(OSError, ValueError, MemoryError),
+        progress(blocks * len(paths), "tiles") as advance,
+    ):
+        for seed, path in zip(parsed_seeds, paths, strict=True):
+            write_picture(painter, plan, *picture(seed), path, blocks, advance)
 
 
-def make_writable_folder(path: Path) -> None:
-    """Makes the folder unless it is there.
+def write_picture(
+    painter: "Painter",
+    plan: "Plan",
+    ws: "np.ndarray",
+    picture: "Picture",
+    path: Path,
+    blocks: int,
+    advance: "Advance",
+) -> None:
+    """Writes what is missing of a picture, of all its blocks, and tells how far it is."""
+    from creps_jax.rendering import writers
 
-    Raises:
-      ValueError: it cannot be made, or nothing can be written there.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        (probe := _temporary(path / "probe")).touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write into the folder {path}: {error.strerror}") from error
+    def paint(windows: "list[Window]") -> "Iterator[tuple[Window, np.ndarray]]":
+        nonlocal blocks
+        advance(blocks - len(windows), 0)
+        blocks = 0
+        for window, pixels in painter.paint(painter.image(ws), plan, windows):
+            yield window, pixels
+            advance(1, math.prod(window.shape))
 
-
-def save_png(image: "np.ndarray", path: Path) -> None:
-    """Writes uint8 [height, width, 1 or 3] as PNG; no half-written file ever bears the name."""
-    import PIL.Image
-
-    temporary = _temporary(path)
-    try:
-        # Pillow wants grey images without the channel axis.
-        grey = image.shape[-1] == 1
-        PIL.Image.fromarray(image[..., 0] if grey else image).save(temporary, "PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary(path: Path) -> Path:
-    """A name beside `path` that no other process uses."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    writers.write(path, picture, paint, block=painter.block)
+    advance(blocks, 0)

@@ -5,8 +5,10 @@ Nothing here imports jax: help and wrong options must answer at once.
 
 import contextlib
 import math
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import typer
 
@@ -91,6 +93,41 @@ def parse_styles(text: str) -> dict[int, int]:
                 raise ValueError(f"layer {layer} is given twice in {text!r}")
             styles[layer] = seed
     return styles
+
+
+# Formats of one picture; any other name is a folder's.
+PICTURES = (".png", ".tif", ".tiff", ".zarr", ".dzi")
+OTHER_PICTURES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jxl", ".svs", ".webp")
+
+
+def output_paths(out: Path, seeds: list[int]) -> list[str]:
+    """The file of each seed: out itself where its ending is a picture's, else in the folder out.
+
+    Raises:
+      ValueError: the format is not written, or one file is to hold several seeds.
+    """
+    # Path() would make one slash of the two of gs://.
+    text = str(out).replace("gs:/", "gs://", 1) if str(out).startswith("gs:/") else str(out)
+    suffix = out.suffix.lower()
+    if suffix in OTHER_PICTURES:
+        raise ValueError(
+            f"cannot write {out.name}: name a folder, or a file that ends in {', '.join(PICTURES)}"
+        )
+    if suffix not in PICTURES:
+        return [str(out.expanduser() / f"seed{seed:04d}.png") for seed in seeds]
+    if len(seeds) > 1:
+        raise ValueError(f"{out.name} holds one image, got {len(seeds)} seeds: name a folder")
+    return [text if text.startswith("gs://") else str(out.expanduser())]
+
+
+def cache_compilations() -> None:
+    """Keeps compiled programs in the user's cache folder, unless the environment says where."""
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(caches) / "creps_jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @contextlib.contextmanager

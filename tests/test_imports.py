@@ -34,6 +34,8 @@ MAY_IMPORT = {
     **dict.fromkeys(FOR_ANYBODY, FOR_ANYBODY),
     "cli": ALL,
     "options": (),
+    "progress": (),
+    "__init__": ALL,
     "main": ALL,
 }
 

@@ -201,7 +201,12 @@ def image_pixels(image: Image, rows: Array, columns: Array) -> Array:
     return jax.vmap(of_row, (None, None, 0, None))(image.pixels, image.pixel_styles, rows, columns)
 
 
-def line_bytes(image: Image) -> int:
-    """Bytes of one position's bi-line: K x R x B float32 numbers."""
+def line_shape(image: Image) -> tuple[int, int, int]:
+    """K, R and B, the shape of one position's bi-line."""
     thickness, width = image.freqs.shape[1], image.pixels["rgb"]["weight"].shape[0]
-    return 4 * len(image.lines["blocks"]) * thickness * width
+    return len(image.lines["blocks"]), thickness, width
+
+
+def line_bytes(image: Image) -> int:
+    """Bytes of one position's bi-line, float32."""
+    return 4 * math.prod(line_shape(image))

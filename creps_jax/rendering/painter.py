@@ -1,7 +1,10 @@
 """A trained generator as one object that paints: what `creps_jax.load` returns."""
 
+import functools
+import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +13,21 @@ import numpy as np
 from creps_jax import sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import render
+from creps_jax.rendering import render as rendering
+from creps_jax.rendering import warp as warping
 from creps_jax.rendering.render import Window
 
-Size = tuple[int, int]
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Plan(NamedTuple):
+    """What is painted of an image, checked: see Painter.plan."""
+
+    size: tuple[int, int]
+    window: Window
+    sampling: coordinates.Sampling
+    supersample: tuple[int, int]
+    warp: warping.Map | None
 
 
 class Painter:
@@ -47,8 +61,15 @@ class Painter:
         self.generator = generator
         self.resolution = generator.config.resolution
         self.mesh = sharding.make_render_mesh(devices)
-        self._dtype = PRECISIONS[precision]
+        self._precision = precision
         self._variables = jax.device_put(variables, sharding.named(self.mesh, "image"))
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Height and width, px, of what the devices are best asked for at a time."""
+        tile = rendering.tiling(self.mesh).tile
+        down, across = (math.lcm(rendering.BLOCK, n * tile) for n in self.mesh.devices.shape)
+        return down, across
 
     def latents(
         self,
@@ -68,27 +89,25 @@ class Painter:
           styles: layer -> the seed that this layer takes its latent from instead.
 
         Raises:
-          ValueError: a seed, a layer, the cutoff or the label is out of range.
+          ValueError: a seed, a layer, the truncation, the cutoff or the label is out of range.
         """
         num_ws, styles = self.generator.config.num_ws, dict(styles or {})
-        if not truncation >= 0.0:
-            raise ValueError(f"truncation={truncation} must be a number from 0 up")
-        if cutoff is not None and not 0 <= cutoff <= num_ws:
-            raise ValueError(f"cutoff={cutoff} must be from 0 to {num_ws}, the number of layers")
-        for layer in styles:
-            if not 0 <= layer < num_ws:
-                raise ValueError(f"styles: layer {layer} must be from 0 to {num_ws - 1}")
+        if not 0.0 <= truncation < math.inf:
+            raise ValueError(f"truncation={truncation} must be a finite number from 0 up")
+        rendering.check_cutoff(cutoff, num_ws)
+        rendering.check_styles(styles, num_ws)
+        # Without 'highest', accelerators multiply float32 numbers in fewer bits.
         with jax.default_matmul_precision("highest"):
             ws = {
                 s: np.asarray(
-                    render.latent(self.generator, self._variables, s, label, truncation, cutoff)
+                    rendering.latent(self.generator, self._variables, s, label, truncation, cutoff)
                 )
                 for s in {seed, *styles.values()}
             }
         return np.stack([ws[styles.get(layer, seed)][layer] for layer in range(num_ws)])
 
     def image(self, ws: np.ndarray) -> biline.Image:
-        """What is common to all pixels of the image of ws [num_ws, w_dim], on the devices.
+        """What all pixels of the image of ws [num_ws, w_dim] have in common, on the devices.
 
         Raises:
           ValueError: ws has another shape.
@@ -96,21 +115,64 @@ class Painter:
         shape = (self.generator.config.num_ws, self.generator.config.w_dim)
         if np.shape(ws) != shape:
             raise ValueError(f"ws has shape {np.shape(ws)}, must be {shape}: [num_ws, w_dim]")
+        dtype = PRECISIONS[self._precision]
         with jax.default_matmul_precision("highest"):
-            return render.fold(self.generator, self._variables, jnp.asarray(ws), self._dtype)
+            return rendering.fold(
+                self.generator, self._variables, jnp.asarray(ws, jnp.float32), dtype
+            )
 
-    def render(self, seed: int | None = None, **options: Any) -> np.ndarray:
-        """A window of an image: uint8 or float32 [height, width, channels]. Takes stream()'s options.
+    def plan(
+        self,
+        size: tuple[int, int] | None = None,
+        window: tuple[int, int, int, int] | None = None,
+        sampling: coordinates.Sampling = coordinates.centers,
+        supersample: int | None = None,
+        warp: warping.Map | None = None,
+    ) -> Plan:
+        """What to paint of an image.
+
+        Args:
+          size: height and width of the frame, px; None: the training resolution.
+          window: y0, x0, y1, x1 in pixels of the frame, half-open; None: all of it.
+          sampling: where in the image the frame's pixels are (coordinates.SAMPLINGS).
+          supersample: a pixel is the mean of k x k; None: of 1, but for pixel centres below the
+            training resolution of as many as it takes to leave out no training pixel.
+          warp: (h, w, size) -> (i, j): pixel (h, w) shows what is at (i, j) without it; float64
+            px, h [H, 1] and w [1, W]. If i is [H, 1] and j [1, W], all lines are exact; else they
+            are interpolated. See the functions of rendering.warp.
 
         Raises:
-          ValueError: as stream() and latents() do.
+          ValueError: says which argument is out of range, its value and what it must be.
         """
+        size = tuple(size or (self.resolution, self.resolution))
+        rendering.make_frame(size, self.resolution, sampling)
+        whole = rendering.resolve_window(window, size)
+        if supersample is None:
+            antialiased = sampling is coordinates.centers
+            factors = rendering.antialiasing(size, self.resolution) if antialiased else (1, 1)
+        elif supersample < 1:
+            raise ValueError(f"supersample={supersample} must be a whole number from 1 up")
+        else:
+            factors = supersample, supersample
+        fine = tuple(n * k for n, k in zip(size, factors, strict=True))
+        if max(fine) > rendering.MAX_SIDE_PX:
+            raise ValueError(
+                f"supersample={factors[0]}x{factors[1]} of size={size[0]}x{size[1]} needs a frame "
+                f"of {fine[0]}x{fine[1]} px, more than {rendering.MAX_SIDE_PX} a side"
+            )
+        return Plan(size, whole, sampling, factors, warp)
+
+    def render(self, seed: int | None = None, **options: Any) -> np.ndarray:
+        """A window of an image: uint8 or float32 [height, width, channels].
+
+        Takes the arguments of stream() and raises what it raises.
+        """
+        parts = self.stream(seed, **options)
         size = options.get("size") or (self.resolution, self.resolution)
-        window = render.resolve_window(options.get("window"), size)
-        pixels = None
-        for part, values in self.stream(seed, **options):
-            if pixels is None:
-                pixels = np.empty((*window.shape, values.shape[-1]), values.dtype)
+        window = rendering.resolve_window(options.get("window"), size)
+        channels = self.generator.config.image_channels
+        pixels = np.empty((*window.shape, channels), options.get("dtype", np.uint8))
+        for part, values in parts:
             y, x = part.y0 - window.y0, part.x0 - window.x0
             pixels[y : y + values.shape[0], x : x + values.shape[1]] = values
         return pixels
@@ -120,63 +182,87 @@ class Painter:
         seed: int | None = None,
         *,
         ws: np.ndarray | None = None,
-        size: Size | None = None,
+        label: int | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+        styles: Mapping[int, int] | None = None,
+        size: tuple[int, int] | None = None,
         window: tuple[int, int, int, int] | None = None,
-        windows: Sequence[Window] | None = None,
         sampling: coordinates.Sampling = coordinates.centers,
         supersample: int | None = None,
+        warp: warping.Map | None = None,
         dtype: type = np.uint8,
-        **latent_options: Any,
     ) -> Iterator[tuple[Window, np.ndarray]]:
-        """Yields (window, pixels) tile by tile, uint8 or float32 [height, width, channels].
+        """Yields (window, pixels) tile by tile, pixels uint8 or float32 [height, width, channels].
 
         Args:
-          seed: the image's; its latents() take label, truncation, cutoff and styles.
+          seed, label, truncation, cutoff, styles: of latents().
           ws: latents [num_ws, w_dim] in the place of a seed.
-          size: height and width of the frame, px; None: the training resolution.
-          window: y0, x0, y1, x1 in pixels of the frame, half-open; None: all of it.
-          windows: the tiles to yield; None: the window, cut along the frame's multiples of BLOCK.
-          sampling: where in the image the frame's pixels are (coordinates.SAMPLINGS).
-          supersample: a pixel is the mean of k x k; None: 1, but for pixel centres below the
-            training resolution as many as it takes to leave out no training pixel.
+          size, window, sampling, supersample, warp: of plan().
           dtype: np.uint8, or np.float32 for numbers about [-1, 1].
 
         Raises:
-          ValueError: an argument is out of range; says which, its value and what it must be.
+          ValueError: says which argument is out of range, its value and what it must be.
         """
         if (seed is None) == (ws is None):
-            raise ValueError(f"give either a seed or ws, got seed={seed} and ws={ws is not None}")
-        size = size or (self.resolution, self.resolution)
-        factors = self.supersample(size, sampling, supersample)
-        fine = tuple(n * k for n, k in zip(size, factors, strict=True))
-        render.make_frame(size, self.resolution, sampling)
-        frame = render.make_frame(fine, self.resolution, sampling)
-        whole = render.resolve_window(window, size)
-        if windows is None:
-            windows = render.blocks(whole)
-        image = self.image(self.latents(seed, **latent_options) if ws is None else ws)
-        return self._stream(image, frame, windows, factors, dtype)
+            raise ValueError("give either a seed or ws")
+        if dtype not in (np.uint8, np.float32):
+            raise ValueError(f"dtype={dtype!r} must be numpy.uint8 or numpy.float32")
+        plan = self.plan(size, window, sampling, supersample, warp)
+        if ws is None:
+            ws = self.latents(seed, label, truncation, cutoff, styles)
+        return self.paint(self.image(ws), plan, rendering.blocks(plan.window, self.block), dtype)
 
-    def supersample(
-        self, size: Size, sampling: coordinates.Sampling, supersample: int | None
-    ) -> tuple[int, int]:
-        """Rows and columns of samples that make a pixel.
-
-        Raises:
-          ValueError: the supersample is not from 1 up.
-        """
-        if supersample is not None:
-            if supersample < 1:
-                raise ValueError(f"supersample={supersample} must be a whole number from 1 up")
-            return supersample, supersample
-        if sampling is coordinates.centers:
-            return render.antialiasing(size, self.resolution)
-        return 1, 1
-
-    def _stream(self, image, frame, windows, factors, dtype):
+    def paint(
+        self, image: biline.Image, plan: Plan, windows: Sequence[Window], dtype: type = np.uint8
+    ) -> Iterator[tuple[Window, np.ndarray]]:
+        """Yields the windows of a plan with their pixels, not always in the order given."""
+        frame = self._frame(plan)
         with jax.default_matmul_precision("highest"):
-            for window, pixels in render.stream(image, frame, windows, self.mesh, factors):
-                yield window, render.to_uint8(pixels) if dtype is np.uint8 else pixels
+            if frame is not None:
+                parts = rendering.stream(image, frame, windows, self.mesh, plan.supersample)
+            else:
+                picture = self.warped(plan)
+                tables = warping.make_tables(image, picture, windows, self.mesh)
+                parts = warping.stream(image, picture, tables, windows, self.mesh, plan.supersample)
+            for window, pixels in parts:
+                yield window, rendering.to_uint8(pixels) if dtype is np.uint8 else pixels
 
+    def warp_error(self, image: biline.Image, plan: Plan) -> tuple[float, float]:
+        """The greatest and the mean error of interpolated lines in a sample of pixels, 8-bit steps.
 
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+        Zero where the plan's lines are exact.
+        """
+        if self._frame(plan) is not None:
+            return 0.0, 0.0
+        picture = self.warped(plan)
+        with jax.default_matmul_precision("highest"):
+            tables = warping.make_tables(image, picture, [plan.window], self.mesh)
+            return warping.interpolation_error(image, picture, tables, plan.window, self.mesh)
+
+    def warped(self, plan: Plan) -> warping.Warped:
+        """The plan's picture under its warp."""
+        return warping.Warped(plan.size, plan.warp, self.resolution, plan.sampling)
+
+    def _frame(self, plan: Plan) -> rendering.Frame | None:
+        """The frame whose lines are the plan's; None if each pixel has lines of its own."""
+        if plan.warp is not None:
+            return warping.separable_frame(self.warped(plan), plan.supersample)
+        fine = tuple(n * k for n, k in zip(plan.size, plan.supersample, strict=True))
+        return rendering.make_frame(fine, self.resolution, plan.sampling)
+
+    def key(self, ws: np.ndarray, *arguments: object) -> str:
+        """A digest of all that makes an image: the weights, ws and whatever else is given."""
+        digest = self._weights.copy()
+        digest.update(np.ascontiguousarray(ws).tobytes())
+        digest.update(repr((self._precision, *arguments)).encode())
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def _weights(self) -> "hashlib._Hash":
+        """The running digest of the config and of all weights that lines and pixels are made of."""
+        digest = hashlib.sha256(repr(self.generator.config).encode())
+        for path, array in jax.tree.leaves_with_path(self._variables):
+            digest.update(jax.tree_util.keystr(path).encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest

@@ -18,7 +18,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -112,6 +112,19 @@ def check_label(label: int | None, num_classes: int) -> None:
             f"the generator needs a class from 0 to {num_classes - 1} "
             f"(num_classes={num_classes}), got {label}"
         )
+
+
+def check_cutoff(cutoff: int | None, num_ws: int) -> None:
+    """Raises ValueError unless the cutoff is None or a number of layers."""
+    if cutoff is not None and not 0 <= cutoff <= num_ws:
+        raise ValueError(f"cutoff={cutoff} must be from 0 to {num_ws}, the number of layers")
+
+
+def check_styles(styles: Mapping[int, int], num_ws: int) -> None:
+    """Raises ValueError unless all keys are layers."""
+    for layer in styles:
+        if not 0 <= layer < num_ws:
+            raise ValueError(f"layer {layer} must be from 0 to {num_ws - 1}: there are {num_ws}")
 
 
 @functools.partial(jax.jit, static_argnames=("generator", "cutoff"))

@@ -24,8 +24,9 @@ from creps_jax.model import biline, coordinates
 from creps_jax.rendering import render
 from creps_jax.rendering.render import Window
 
-DENSITY = 16  # entries of a table a training pixel
-TABLE_BYTES = 2**30  # of both tables at most
+DENSITY = 32  # entries of a table a training pixel: experiments/warp_error.py
+TABLE_BYTES = 2**29  # of a table at most
+GROUP = 1024  # pixels decoded at a time: each has K x R x B features of its own
 
 # (h [H, 1], w [1, W], size) -> (i, j), each broadcastable to [H, W].
 Map = Callable[[np.ndarray, np.ndarray, tuple[int, int]], tuple[np.ndarray, np.ndarray]]
@@ -122,11 +123,27 @@ WARPS: dict[str, Callable[[float], Map]] = {
 }
 
 
+def parse(text: str) -> Map:
+    """'rotate:30' -> rotate(30.0).
+
+    Raises:
+      ValueError: the name is unknown, or the amount is no number or out of the map's range.
+    """
+    name, _, amount = text.partition(":")
+    try:
+        number = float(amount)
+    except ValueError:
+        number = math.nan
+    if name not in WARPS or not math.isfinite(number):
+        raise ValueError(f"expected NAME:AMOUNT with one of {', '.join(WARPS)}, got {text!r}")
+    return WARPS[name](number)
+
+
 def _centered(
     move: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
     unit: Callable[[int, int], float] = lambda height, width: 1.0,
 ) -> Map:
-    """The map that moves (v, u), coordinates about the centre in units of unit(height, width) px."""
+    """The map that moves (v, u), about the centre in units of unit(height, width) px."""
 
     def mapped(h, w, size):
         middle, length = [(n - 1) / 2 for n in size], unit(*size)
@@ -137,20 +154,6 @@ def _centered(
 
 
 # Rendering.
-
-
-class Table(NamedTuple):
-    """Bi-lines [M, K, R, B] at the positions (first + m) * pitch, m = 0, ..., M - 1."""
-
-    lines: jax.Array
-    first: int
-    pitch: float
-
-    def place(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each position, the entry below it, int32, and the share of the next, float32 [0, 1]."""
-        entry = np.clip(np.nan_to_num(t / self.pitch) - self.first, 0, len(self.lines) - 1.001)
-        below = np.floor(entry)
-        return below.astype(np.int32), (entry - below).astype(np.float32)
 
 
 class Warped(NamedTuple):
@@ -165,43 +168,93 @@ class Warped(NamedTuple):
     sampling: coordinates.Sampling = coordinates.centers
 
     def positions(self, h: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """y and x of the pixels h [H], w [W], fractions allowed: float64 [H, W] each."""
-        moved = np.broadcast_arrays(*self.warp(h[:, None], w[None, :], self.size))
+        """y and x of the pixels (h, w), arrays that broadcast, fractions allowed: float64."""
+        moved = np.broadcast_arrays(*self.warp(h, w, self.size))
         y, x = (
             self.sampling(at, n, self.resolution) for at, n in zip(moved, self.size, strict=True)
         )
         return y, x
 
 
-def stream(
+class Table(NamedTuple):
+    """Bi-lines [M, K, R, B] at the positions (first + m) * pitch, m = 0, ..., M - 1."""
+
+    lines: jax.Array
+    first: int
+    pitch: float
+
+    def place(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The entry below each position, int32, and the share of the next, float32 in [0, 1]."""
+        entry = np.clip(np.nan_to_num(t / self.pitch) - self.first, 0, len(self.lines) - 1.001)
+        below = np.floor(entry)
+        return below.astype(np.int32), (entry - below).astype(np.float32)
+
+
+def separable_frame(picture: Warped, supersample: tuple[int, int]) -> render.Frame | None:
+    """The picture as a frame, whose lines are exact; None if rows and columns mix.
+
+    They do not if the warp gives i a single column and j a single row.
+    """
+    two = np.arange(2.0)
+    i, j = picture.warp(two[:, None], two[None, :], picture.size)
+    if np.shape(i) != (2, 1) or np.shape(j) != (1, 2):
+        return None
+
+    def axis(k: int) -> Callable[[int, int], np.ndarray]:
+        def positions(start: int, stop: int) -> np.ndarray:
+            # Tiles reach beyond the picture, where a warp need not be defined.
+            n = picture.size[k]
+            at = np.clip((np.arange(start, stop) + 0.5) / supersample[k] - 0.5, -0.5, n - 0.5)
+            h, w = (at, np.zeros(1)) if k == 0 else (np.zeros(1), at)
+            return picture.positions(h, w)[k].astype(np.float32)
+
+        return positions
+
+    height, width = (n * k for n, k in zip(picture.size, supersample, strict=True))
+    return render.Frame(height, width, axis(0), axis(1))
+
+
+def make_tables(
     image: biline.Image,
     picture: Warped,
     windows: Sequence[Window],
     mesh: Mesh,
-    supersample: tuple[int, int] = (1, 1),
     density: int = DENSITY,
-) -> Iterator[tuple[Window, np.ndarray]]:
-    """Yields every window with its pixels, float32 [height, width, channels]; see render.stream.
+) -> tuple[Table, Table]:
+    """The tables of rows and columns that the windows need, on every device of the mesh.
 
     Raises:
       ValueError: the warp gives a position that is not finite, or needs too long a table.
     """
-    side, threads = render.tiling(mesh).tile, render.tiling(mesh).threads
-    tile = tuple(n * side for n in mesh.devices.shape)
     pitch = 1.0 / (density * (picture.resolution - 1))
     rows, columns = (
-        _table(image, axis, *limits, pitch, mesh)
-        for axis, limits in enumerate(_limits(picture, windows))
+        _make_table(image, axis, low, high, pitch, mesh)
+        for axis, (low, high) in enumerate(_limits(picture, windows))
     )
+    return rows, columns
+
+
+def stream(
+    image: biline.Image,
+    picture: Warped,
+    tables: tuple[Table, Table],
+    windows: Sequence[Window],
+    mesh: Mesh,
+    supersample: tuple[int, int] = (1, 1),
+) -> Iterator[tuple[Window, np.ndarray]]:
+    """Yields every window with its pixels, float32 [height, width, channels]; see render.stream."""
+    side, threads = render.tiling(mesh).tile, render.tiling(mesh).threads
+    tile = tuple(n * side for n in mesh.devices.shape)
+    rows, columns = tables
 
     def compute_tile(i: int, j: int) -> np.ndarray:
         h, w = (
             (np.arange(k * n, (k + 1) * n) + 0.5) / factor - 0.5
             for k, n, factor in zip((i, j), tile, supersample, strict=True)
         )
-        y, x = picture.positions(h, w)
-        tables = rows.lines, columns.lines
-        return np.asarray(_warped_on(mesh)(image, *tables, *rows.place(y), *columns.place(x)))
+        y, x = picture.positions(h[:, None], w[None, :])
+        places = *rows.place(y), *columns.place(x)
+        return np.asarray(_tile_on(mesh)(image, rows.lines, columns.lines, *places))
 
     with render.worker_threads(threads) as submit:
 
@@ -211,58 +264,104 @@ def stream(
         yield from render.assemble(windows, submit_tiles, tile, supersample, threads)
 
 
-def _limits(picture: Warped, windows: Sequence[Window]) -> np.ndarray:
-    """Least and greatest y, least and greatest x at the corners of the windows' pixels: [2, 2]."""
+def interpolation_error(
+    image: biline.Image,
+    picture: Warped,
+    tables: tuple[Table, Table],
+    window: Window,
+    mesh: Mesh,
+) -> tuple[float, float]:
+    """How far a sample of the pixels is from that of exact lines: greatest and mean, 8-bit steps.
+
+    As many pixels as a chunk has lines, at random places of the window.
+    """
+    count = mesh.size * render.tiling(mesh).tile
+    random = np.random.default_rng(0)
+    places = (random.integers(*ends, count) for ends in zip(window[:2], window[2:], strict=True))
+    positions = picture.positions(*places)
+
+    def exact(axis: int) -> np.ndarray:
+        t = positions[axis].astype(np.float32)
+        return np.asarray(render.lines_on(mesh)(image, t, np.full(count, axis, np.int32)))
+
+    def interpolated(axis: int) -> np.ndarray:
+        below, share = tables[axis].place(positions[axis])
+        return np.asarray(
+            jax.jit(jax.vmap(_between, (None, 0, 0)))(tables[axis].lines, below, share)
+        )
+
+    @jax.jit
+    def pixels(rows: np.ndarray, columns: np.ndarray) -> jax.Array:
+        of_all = jax.vmap(biline.pixel, (None, None, 0, 0))
+        return of_all(image.pixels, image.pixel_styles, rows, columns)
+
+    difference = pixels(interpolated(0), interpolated(1)) - pixels(exact(0), exact(1))
+    steps = 127.5 * np.abs(difference)
+    return float(steps.max()), float(steps.mean())
+
+
+def _between(lines: jax.Array, below: jax.Array, share: jax.Array) -> jax.Array:
+    """The bi-line [K, R, B] a share of the way from one entry of lines [M, K, R, B] to the next."""
+    return (1.0 - share) * lines[below] + share * lines[below + 1]
+
+
+def _limits(picture: Warped, windows: Sequence[Window]) -> list[tuple[float, float]]:
+    """Least and greatest y, least and greatest x at the corners of the windows' pixels."""
     limits = []
     for y0, x0, y1, x1 in windows:
         h, w = np.arange(y0, y1 + 1) - 0.5, np.arange(x0, x1 + 1) - 0.5
-        both = np.stack(picture.positions(h, w))
+        both = np.stack(picture.positions(h[:, None], w[None, :]))
         if not np.isfinite(both).all():
             _, i, j = np.argwhere(~np.isfinite(both))[0]
             raise ValueError(
                 f"the warp gives no finite position at pixel ({h[i]:g}, {w[j]:g}) of the "
                 f"{picture.size[0]}x{picture.size[1]} picture"
             )
-        limits.append([both.min(axis=(1, 2)), both.max(axis=(1, 2))])
-    low, high = np.min(limits, axis=0)[0], np.max(limits, axis=0)[1]
-    return np.stack([low, high], axis=1)
+        limits.append((both.min(axis=(1, 2)), both.max(axis=(1, 2))))
+    lows, highs = zip(*limits, strict=True)
+    return list(zip(np.min(lows, axis=0), np.max(highs, axis=0), strict=True))
 
 
-def _table(
+def _make_table(
     image: biline.Image, axis: int, low: float, high: float, pitch: float, mesh: Mesh
 ) -> Table:
     """The table of an axis (0: rows) from low to high, on every device."""
     span = mesh.size * render.tiling(mesh).tile
     first = math.floor(low / pitch) // span * span  # Anchored: windows share their entries.
-    # Powers of two, so that few compiled shapes serve all pictures.
-    length = span * 2 ** max(0, math.ceil(math.log2((high / pitch - first + 2) / span)))
+    chunks = math.ceil((high / pitch - first + 2) / span)
+    # Powers of two, so that few compiled shapes serve all pictures; what is beyond stays unused.
+    length = span * 2 ** math.ceil(math.log2(chunks))
     if (needed := length * biline.line_bytes(image)) > TABLE_BYTES:
         raise ValueError(
             f"the warp reaches positions from {low:.4g} to {high:.4g}, the image being from 0 to "
             f"1: their table takes {needed / 2**20:.0f} MiB, more than {TABLE_BYTES / 2**20:.0f}"
         )
-    lines = [
-        np.asarray(render.lines_on(mesh)(image, t, np.full(t.shape, axis, np.int32)))
-        for t in np.split((first + np.arange(length)) * pitch, length // span)
-        for t in [t.astype(np.float32)]
-    ]
-    return Table(jax.device_put(np.concatenate(lines), sharding.named(mesh, "image")), first, pitch)
+    lines = np.zeros((length, *biline.line_shape(image)), np.float32)
+
+    def fill(start: int) -> None:
+        t = ((first + np.arange(start, start + span)) * pitch).astype(np.float32)
+        chunk = render.lines_on(mesh)(image, t, np.full(span, axis, np.int32))
+        lines[start : start + span] = chunk
+
+    with render.worker_threads(render.tiling(mesh).threads) as submit:
+        for future in [submit(fill, chunk * span) for chunk in range(chunks)]:
+            future.result()
+    return Table(jax.device_put(lines, sharding.named(mesh, "image")), first, pitch)
 
 
 @functools.cache
-def _warped_on(mesh: Mesh):
-    """image, tables [M, K, R, B], entries and shares of rows and columns [r T, c T] -> pixels."""
-    specs, rows_at_once = sharding.PARTITION_SPECS, 2
+def _tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
+    """image, tables [M, K, R, B], places of rows and columns [r T, c T] -> [r T, c T, channels]."""
+    specs = sharding.PARTITION_SPECS
 
     def pixel(image, row_table, column_table, m, f, n, g):
-        row = (1.0 - f) * row_table[m] + f * row_table[m + 1]
-        column = (1.0 - g) * column_table[n] + g * column_table[n + 1]
+        row, column = _between(row_table, m, f), _between(column_table, n, g)
         return biline.pixel(image.pixels, image.pixel_styles, row, column)
 
     def tile(image, row_table, column_table, *places):
-        of_all = jax.vmap(jax.vmap(functools.partial(pixel, image, row_table, column_table)))
-        groups = [p.reshape(-1, rows_at_once, p.shape[1]) for p in places]
-        pixels = jax.lax.map(lambda group: of_all(*group), groups)
+        of_group = jax.vmap(functools.partial(pixel, image, row_table, column_table))
+        groups = [place.reshape(-1, GROUP) for place in places]
+        pixels = jax.lax.map(lambda group: of_group(*group), groups)
         return pixels.reshape(*places[0].shape, -1)
 
     tiles = jax.shard_map(
