@@ -97,7 +97,7 @@ def render(
         str, typer.Option(help="One image for each seed: 3, 0-7 (7 included) or 0,5,9-12.")
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
             metavar="DIR|FILE",
             help="Folder for seed0000.png, ..., made if need be; or, for one seed, a FILE.png, "
@@ -143,7 +143,7 @@ def render(
         typer.Option(
             metavar="K",
             help="A pixel is the mean of K x K. [default: of 1; below the training resolution, of "
-            "as many as leave out no training pixel]",
+            "two a training pixel]",
         ),
     ] = None,
     warp: Annotated[
@@ -166,7 +166,7 @@ def render(
 
     Example: creps render --workdir=runs/church --seeds=0-7 --size=1024x1024 --out=images
     """
-    workdir = workdir.expanduser()  # No shell does it behind a "=".
+    workdir = workdir.expanduser()
     with option("--seeds"):
         parsed_seeds = parse_seeds(seeds)
     with option("--size"):
@@ -240,7 +240,7 @@ def write_picture(
     plan: "Plan",
     ws: "np.ndarray",
     picture: "Picture",
-    path: Path,
+    path: str,
     blocks: int,
     advance: "Advance",
 ) -> None:

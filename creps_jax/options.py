@@ -100,24 +100,24 @@ PICTURES = (".png", ".tif", ".tiff", ".zarr", ".dzi")
 OTHER_PICTURES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jxl", ".svs", ".webp")
 
 
-def output_paths(out: Path, seeds: list[int]) -> list[str]:
+def output_paths(out: str, seeds: list[int]) -> list[str]:
     """The file of each seed: out itself where its ending is a picture's, else in the folder out.
 
     Raises:
       ValueError: the format is not written, or one file is to hold several seeds.
     """
-    # Path() would make one slash of the two of gs://.
-    text = str(out).replace("gs:/", "gs://", 1) if str(out).startswith("gs:/") else str(out)
-    suffix = out.suffix.lower()
+    if not re.match("[a-z0-9]+://", out):
+        out = str(Path(out).expanduser())  # No shell does it behind a "=".
+    suffix = Path(out).suffix.lower()
     if suffix in OTHER_PICTURES:
         raise ValueError(
-            f"cannot write {out.name}: name a folder, or a file that ends in {', '.join(PICTURES)}"
+            f"cannot write {out}: name a folder, or a file that ends in {', '.join(PICTURES)}"
         )
     if suffix not in PICTURES:
-        return [str(out.expanduser() / f"seed{seed:04d}.png") for seed in seeds]
+        return [f"{out}/seed{seed:04d}.png" for seed in seeds]
     if len(seeds) > 1:
-        raise ValueError(f"{out.name} holds one image, got {len(seeds)} seeds: name a folder")
-    return [text if text.startswith("gs://") else str(out.expanduser())]
+        raise ValueError(f"{out} holds one image, got {len(seeds)} seeds: name a folder")
+    return [out]
 
 
 def cache_compilations() -> None:

@@ -67,7 +67,7 @@ class _Speed:
         self._start, self._units, self._pixels = time.monotonic(), 0, 0
 
     def after(self, units: int, pixels: int) -> str:
-        """The rate so far, as text, once these are done too; units without pixels were not painted."""
+        """The rate so far once these are done too; units without pixels were not painted."""
         self._pixels += pixels
         self._units += units if pixels else 0
         return f"{self._pixels / 1e6 / self._elapsed():.2f} Mpixel/s" if self._pixels else ""

@@ -1,0 +1,189 @@
+"""Pictures under coordinate maps, against the lines evaluated exactly at every pixel."""
+
+import jax
+import numpy as np
+import pytest
+
+from creps_jax.model import biline
+from creps_jax.rendering import render, warp
+from creps_jax.rendering.painter import Painter
+from creps_jax.rendering.render import Window
+from tests.rendering.test_render import make_generator
+
+SIZE = (48, 64)
+MAPS = {
+    "rotate": warp.rotate(30),
+    "shear": warp.shear(0.3),
+    "perspective": warp.perspective(25),
+    "fisheye": warp.fisheye(0.5),
+    "cylinder": warp.cylinder(120),
+    "polar": warp.polar(),
+}
+
+
+@pytest.fixture(scope="module")
+def painter():
+    return Painter(*make_generator(num_classes=0), devices=jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def unit(painter):
+    """Gives the network's colours the contrast of a photograph, so that 8-bit steps count."""
+    return 0.5 / painter.render(0, size=SIZE, dtype=np.float32).std(axis=(0, 1)).mean()
+
+
+def paint(painter, map, window=None, **options):
+    return painter.render(0, size=SIZE, warp=map, window=window, dtype=np.float32, **options)
+
+
+@jax.jit
+def exact_pixels(image, y, x):
+    """Pixels whose lines are evaluated at their own positions y, x [N]: [N, channels]."""
+    axis = np.zeros(y.shape, np.int32)
+    rows, columns = biline.image_lines(image, y, axis), biline.image_lines(image, x, axis + 1)
+    of_all = jax.vmap(biline.pixel, (None, None, 0, 0))
+    return of_all(image.pixels, image.pixel_styles, rows, columns)
+
+
+def exact(painter, map):
+    plan = painter.plan(SIZE, warp=map)
+    h, w = (np.arange(n, dtype=float) for n in SIZE)
+    y, x = painter.warped(plan).positions(h[:, None], w[None, :])
+    image = painter.image(painter.latents(0))
+    pixels = exact_pixels(image, np.float32(y.ravel()), np.float32(x.ravel()))
+    return np.asarray(pixels).reshape(*SIZE, 3)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_warped_picture_is_half_an_8_bit_step_from_exact_lines(painter, unit, name):
+    pixels = paint(painter, MAPS[name])
+    error = 127.5 * unit * np.abs(pixels - exact(painter, MAPS[name]))
+    assert error.max() < 0.5
+    assert np.abs(pixels - paint(painter, None)).mean() > 0.02 / unit
+
+
+def test_the_error_reported_is_the_error_there_is(painter, unit, monkeypatch):
+    image, window = painter.image(painter.latents(0)), Window(0, 0, *SIZE)
+    picture = painter.warped(painter.plan(SIZE, warp=MAPS["rotate"]))
+
+    def reported(density):
+        tables = warp.make_tables(image, picture, [window], painter.mesh, density)
+        pixels = dict(warp.stream(image, picture, tables, [window], painter.mesh))[window]
+        error = 127.5 * np.abs(pixels - exact(painter, MAPS["rotate"]))
+        worst, mean = warp.interpolation_error(image, picture, tables, window, painter.mesh)
+        assert 0.2 * error.max() < worst <= error.max() + 1e-3
+        assert 0.5 * error.mean() < mean < 2 * error.mean()
+        return mean
+
+    assert reported(4) > 4 * reported(32)
+    assert painter.warp_error(image, painter.plan(SIZE, warp=MAPS["cylinder"])) == (0.0, 0.0)
+
+
+def test_the_identity_takes_the_exact_path_and_is_the_frame_bit_for_bit(painter):
+    def still(h, w, size):
+        return h, w
+
+    assert painter.warp_error(None, painter.plan(SIZE, warp=still)) == (0.0, 0.0)
+    np.testing.assert_array_equal(paint(painter, still), paint(painter, None))
+
+
+def test_a_separable_map_has_exact_lines(painter):
+    def stretched(h, w, size):
+        return h * h / (size[0] - 1), w / 2 + 3
+
+    np.testing.assert_allclose(paint(painter, stretched), exact(painter, stretched), atol=1e-5 * 30)
+
+
+def test_a_mixed_map_that_moves_nothing_is_the_frame(painter, unit):
+    error = 127.5 * unit * np.abs(paint(painter, warp.rotate(0)) - paint(painter, None))
+    assert error.max() < 0.5
+
+
+def test_a_quarter_turn_turns_the_picture_clockwise(painter, unit):
+    square = {"size": (48, 48), "dtype": np.float32}
+    turned = painter.render(0, warp=warp.rotate(90), **square)
+    expected = np.rot90(painter.render(0, **square), -1)
+    assert 127.5 * unit * np.abs(turned - expected).max() < 0.5
+
+
+def test_a_window_is_the_crop_of_the_warped_whole(painter, unit):
+    part = paint(painter, MAPS["rotate"], window=(5, 10, 40, 33))
+    np.testing.assert_allclose(part, paint(painter, MAPS["rotate"])[5:40, 10:33], atol=1e-5 / unit)
+
+
+def test_eight_devices_warp_as_one(painter):
+    eight = Painter(*make_generator(num_classes=0))
+    assert eight.mesh.size == 8
+    np.testing.assert_allclose(
+        paint(eight, MAPS["fisheye"]), paint(painter, MAPS["fisheye"]), rtol=1e-5, atol=1e-4
+    )
+
+
+def test_supersampling_averages_the_warped_picture(painter, unit):
+    fine = painter.render(0, size=(2 * SIZE[0], 2 * SIZE[1]), warp=MAPS["rotate"], dtype=np.float32)
+    boxes = fine.reshape(SIZE[0], 2, SIZE[1], 2, 3).mean(axis=(1, 3))
+    error = 127.5 * unit * np.abs(paint(painter, MAPS["rotate"], supersample=2) - boxes)
+    assert error.max() < 0.5
+
+
+@pytest.mark.parametrize("name", ["rotate", "shear", "perspective", "fisheye", "cylinder"])
+def test_the_centre_stays_in_its_place(name):
+    i, j = MAPS[name](np.full((1, 1), 23.5), np.full((1, 1), 31.5), SIZE)
+    np.testing.assert_allclose([i.item(), j.item()], [23.5, 31.5], atol=1e-9)
+
+
+def test_maps_bend_as_they_say():
+    h, w = np.array([[0.0]]), np.array([[31.5]])
+    i, _ = warp.perspective(25)(h, w, SIZE)
+    assert i < 0  # The top edge leans back: there is more to be seen above.
+    i, j = warp.fisheye(0.5)(np.array([[33.5]]), np.array([[31.5]]), SIZE)
+    assert 0 < i - 23.5 < 0.6 * 10 and j == 31.5
+    corner, _ = warp.fisheye(0.5)(np.array([[-0.5]]), np.array([[-0.5]]), SIZE)
+    np.testing.assert_allclose(corner, -0.5)
+    _, edge = warp.cylinder(120)(np.array([[0.0]]), np.array([[63.5]]), SIZE)
+    np.testing.assert_allclose(edge, 63.5)
+    i, j = warp.polar()(np.array([[-0.5]]), np.array([[31.5]]), SIZE)
+    np.testing.assert_allclose([i.item(), j.item()], [-0.5, 31.5])  # Rim, straight up.
+
+
+def test_a_position_that_is_not_finite_is_named(painter):
+    def horizon(h, w, size):
+        with np.errstate(divide="ignore"):
+            return h + 0 * w, w / (h - 9.5)
+
+    with pytest.raises(ValueError, match=r"no finite position at pixel \(9\.5, .*48x64"):
+        paint(painter, horizon)
+
+
+def test_too_long_a_table_is_refused_before_the_work(painter):
+    def far(h, w, size):
+        return h + 0 * w, w * 1e7 + h
+
+    with pytest.raises(ValueError, match=r"positions from .* to .* MiB, more than 512"):
+        paint(painter, far)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "rotate", "rotate:", "rotate:x", "rotate:nan", "twirl:3", "rotate:1:2"]
+)
+def test_an_unknown_warp_is_named(text):
+    with pytest.raises(ValueError, match=f"NAME:AMOUNT with one of rotate, .* got '{text}'"):
+        warp.parse(text)
+
+
+@pytest.mark.parametrize("text", ["perspective:45", "fisheye:1", "cylinder:180", "cylinder:0"])
+def test_an_amount_out_of_range_is_named(text):
+    with pytest.raises(ValueError, match=text):
+        warp.parse(text)
+
+
+def test_tables_are_shared_by_pictures_of_one_range(painter):
+    """Few compiled shapes serve all pictures: their lengths are powers of two."""
+    image = painter.image(painter.latents(0))
+    lengths = set()
+    for degrees in range(0, 60, 10):
+        picture = painter.warped(painter.plan(SIZE, warp=warp.rotate(degrees)))
+        rows, columns = warp.make_tables(image, picture, [Window(0, 0, *SIZE)], painter.mesh)
+        lengths |= {len(rows.lines), len(columns.lines)}
+    assert lengths <= {render.tiling(painter.mesh).tile * 2**k for k in range(8)}
+    assert len(lengths) <= 3
