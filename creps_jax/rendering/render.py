@@ -243,7 +243,7 @@ def lines_on(mesh: Mesh) -> Callable[..., jax.Array]:
 
 
 @functools.cache
-def _tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
+def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
     """image, rows [r T, K, R, B], columns [c T, K, R, B] -> [r T, c T, channels]."""
     specs = sharding.PARTITION_SPECS
 
@@ -297,7 +297,7 @@ def stream(
         return [jax.device_put(half, sharding.named(mesh, kind)) for half in halves]
 
     def compute_tile(rows: Future, i: int, columns: Future, j: int) -> np.ndarray:
-        return np.asarray(_tile_on(mesh)(image, rows.result()[i], columns.result()[j]))
+        return np.asarray(tile_on(mesh)(image, rows.result()[i], columns.result()[j]))
 
     # Chunks that a window touches at most on each axis, and those that are kept: for a whole strip
     # of columns and two rows of windows.

@@ -135,7 +135,7 @@ def test_no_device_waits_for_another_one(model):
     axis = np.zeros(len(t), np.int32)
     for function, arguments in [
         (module.lines_on(mesh), (image, t, axis)),
-        (module._tile_on(mesh), (image, rows, columns)),
+        (module.tile_on(mesh), (image, rows, columns)),
     ]:
         compiled = function.lower(*arguments).compile().as_text()
         assert "num_partitions=8" in compiled
@@ -214,7 +214,7 @@ def test_centers_stay_in_place_when_the_image_grows_and_endpoints_do_not(painter
 
 def test_one_compilation_serves_every_size_window_sampling_and_supersample(painter, whole):
     def compilations():
-        functions = module._ws, module.fold, module.lines_on(mesh), module._tile_on(mesh)
+        functions = module._ws, module.fold, module.lines_on(mesh), module.tile_on(mesh)
         return [f._cache_size() for f in functions]
 
     mesh = painter.mesh
