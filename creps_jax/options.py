@@ -95,6 +95,19 @@ def parse_styles(text: str) -> dict[int, int]:
     return styles
 
 
+def parse_part(text: str) -> tuple[int, int]:
+    """'1/4' -> (1, 4), the second of four parts.
+
+    Raises:
+      ValueError: names the text and what is expected.
+    """
+    match = re.fullmatch("([0-9]+)/([0-9]+)", text)
+    index, count = (int(match[1]), int(match[2])) if match else (1, 0)
+    if not index < count:
+        raise ValueError(f"expected INDEX/COUNT from 0/COUNT to COUNT-1/COUNT, got {text!r}")
+    return index, count
+
+
 # Formats of one picture; any other name is a folder's.
 PICTURES = (".png", ".tif", ".tiff", ".zarr", ".dzi")
 OTHER_PICTURES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jxl", ".svs", ".webp")
@@ -132,10 +145,10 @@ def cache_compilations() -> None:
 
 @contextlib.contextmanager
 def option(name: str) -> Iterator[None]:
-    """Reports a ValueError as the fault of that option and exits with code 2."""
+    """Reports a ValueError or an OSError as the fault of that option and exits with code 2."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error), param_hint=f"'{name}'") from error
 
 

@@ -1,4 +1,4 @@
-"""The README's pictures of a run: its grids, and scenes at 1x, at 4x and in a window.
+"""The README's pictures of a run: its grids, and scenes at 1x, at 4x, in a window and warped.
 
 python experiments/pictures.py --workdir=runs/demo --out=experiments/demo
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from creps_jax.checkpoint import load_generator
-from creps_jax.rendering.render import latent, render, to_uint8
+import creps_jax
+from creps_jax.rendering import warp
 
 SEEDS = range(16)
 TRUNCATION = 0.7
@@ -38,12 +38,11 @@ def main() -> None:
         print(f"{name}.png is {grid.name}")
     shutil.copy(arguments.workdir / "reals.png", out / "reals.png")
 
-    generator, variables = load_generator(arguments.workdir)
-    n = generator.config.resolution
+    painter = creps_jax.load(arguments.workdir)
+    n = painter.resolution
 
     def paint(seed: int, size: int, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
-        ws = latent(generator, variables, seed, psi=TRUNCATION)
-        return to_uint8(render(generator, variables, ws, (size, size), window))
+        return painter.render(seed, size=(size, size), window=window, truncation=TRUNCATION)
 
     scenes = [paint(seed, 4 * n) for seed in SEEDS]
     columns = len(scenes) // 2
@@ -57,6 +56,11 @@ def main() -> None:
         paint(arguments.seed, frame, (corner, corner, corner + side, corner + side)),
     ]
     Image.fromarray(np.hstack(scales)).save(out / "scales.png")
+    warps = [
+        painter.render(arguments.seed, size=(6 * n, 6 * n), warp=bent, truncation=TRUNCATION)
+        for bent in (warp.rotate(20), warp.perspective(30), warp.fisheye(0.5), warp.polar())
+    ]
+    Image.fromarray(np.hstack(warps)).save(out / "warps.png")
 
 
 if __name__ == "__main__":

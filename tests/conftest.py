@@ -1,12 +1,15 @@
 """Strict JAX on eight simulated CPU devices; the environment must be set before jax is imported."""
 
 import os
+import tempfile
 
 import jaxlib.version
 
 # The simulated devices deadlock unless XLA's thread pool holds at least two threads for each.
 os.environ.setdefault("NPROC", "32")
 os.environ["JAX_PLATFORMS"] = "cpu"
+# The command keeps compiled programs in the user's cache.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="creps-cache-")
 # Compiling takes most of the tests' time: these options, which change no HLO, halve it.
 os.environ["XLA_FLAGS"] = " ".join(
     [

@@ -1,0 +1,208 @@
+"""What is painted of a picture so far: a Zarr v3 array of uint8 [height, width, channels].
+
+    c/0/0/0  c/0/1/0 ...   chunks of CHUNK x CHUNK px: one that is there is painted, whole
+    partial.json           what will be zarr.json, so that nothing can be opened before it is whole
+
+TensorStore writes each chunk under another name, syncs it and renames it. So the chunks are their
+own journal: what painted them may be killed at any moment and goes on from those that are there.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorstore as ts
+
+from creps_jax.rendering import render
+from creps_jax.rendering.render import Window
+
+CHUNK = 512  # px
+MARK = "creps_jax:"
+
+_log = logging.getLogger(__name__)
+
+_UNFINISHED, _FINISHED = "partial.json", "zarr.json"
+
+
+class Picture(NamedTuple):
+    """What is written."""
+
+    window: Window  # of the frame, px: the file holds these pixels.
+    channels: int  # 1 or 3.
+    key: str  # Hex digest of weights and arguments: what makes the pixels what they are.
+
+
+def signature(key: str) -> str:
+    """What a finished file bears near its start: MARK and the key."""
+    return f"{MARK}{key};"
+
+
+class Store:
+    """The chunks of one picture. All errors of the disk or the network are OSErrors."""
+
+    def __init__(self, place: str | dict[str, str], picture: Picture, is_output: bool) -> None:
+        """Touches nothing yet.
+
+        Args:
+          place: a folder, as the specification or the URL of a TensorStore key-value store.
+          is_output: the array is the window and compressed. If not, it starts at the multiples of
+            CHUNK px of the frame before the window, as the painter's tiles do.
+        """
+        self.window, self.channels, self.key = picture
+        y0, x0, y1, x1 = picture.window
+        self._grid = (y0, x0) if is_output else (0, 0)
+        self._origin = (y0, x0) if is_output else (y0 - y0 % CHUNK, x0 - x0 % CHUNK)
+        zstd = [{"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
+        metadata: dict[str, Any] = {
+            "zarr_format": 3,
+            "node_type": "array",
+            "attributes": {"key": signature(picture.key), "window": picture.window},
+            "shape": [y1 - self._origin[0], x1 - self._origin[1], picture.channels],
+            "dimension_names": ["y", "x", "c"],
+            "data_type": "uint8",
+            "fill_value": 0,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [CHUNK, CHUNK, picture.channels]},
+            },
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            # The checksum tells damaged chunks.
+            "codecs": [{"name": "bytes"}, *(zstd if is_output else []), {"name": "crc32c"}],
+        }
+        self._document = json.dumps(metadata, indent=2).encode()
+        spec = {
+            "driver": "zarr3",
+            "kvstore": place,
+            "metadata": metadata,
+            "assume_metadata": True,
+            "store_data_equal_to_fill_value": True,  # Black is painted too.
+            "fill_missing_data_reads": False,
+        }
+        with _os_errors():
+            self._files = ts.KvStore.open(place).result()
+            # Indexed by the frame's pixels.
+            self._array = ts.open(spec).result()[ts.d["y", "x"].translate_by[self._origin]]
+
+    def prepare(self) -> None:
+        """Keeps the chunks of this very picture that can be read, and deletes everything else."""
+        begun = self.is_begun()
+        with _os_errors():
+            present = self._present()
+            if not begun:
+                if present:
+                    _log.warning(
+                        "%s holds a picture of other arguments, or its %s is damaged: "
+                        "deleting it, everything is painted anew.",
+                        *(self._files.url, _UNFINISHED),
+                    )
+                    self._files.write(_FINISHED, None).result()  # First: not to be opened any more.
+                    self._files.delete_range(ts.KvStore.KeyRange()).result()
+                self._files.write(_UNFINISHED, self._document).result()
+            elif self._files.url.startswith("file:"):  # What lies in a bucket is whole.
+                for chunk in self.blocks((CHUNK, CHUNK)):
+                    if self._name(chunk) in present and not self._is_readable(chunk):
+                        _log.warning(
+                            "%s%s is damaged: painting it again.",
+                            *(self._files.url, self._name(chunk)),
+                        )
+                        self._files.write(self._name(chunk), None).result()
+
+    def is_begun(self) -> bool:
+        """Whether the chunks that may be there are of this very picture."""
+        with _os_errors():
+            documents = [self._files.read(name).result().value for name in (_UNFINISHED, _FINISHED)]
+        return self._document in documents
+
+    def blocks(self, side: tuple[int, int]) -> list[Window]:
+        """The window cut along a grid whose sides are multiples of CHUNK px."""
+        return render.blocks(self.window, side, self._grid)
+
+    def missing(self, side: tuple[int, int]) -> list[Window]:
+        """The blocks() that lack any chunk."""
+        with _os_errors():
+            present = self._present()
+        return [
+            window
+            for window in self.blocks(side)
+            if any(
+                self._name(chunk) not in present
+                for chunk in render.blocks(window, (CHUNK, CHUNK), self._grid)
+            )
+        ]
+
+    def missing_bytes(self) -> int:
+        """Bytes that the missing chunks take, uncompressed."""
+        with _os_errors():
+            present = sum(name.startswith("c/") for name in self._present())
+        ends = zip(self._origin, self.window[2:], strict=True)
+        # Without a list of all: too large a picture has very many.
+        chunks = math.prod(-(-(end - first) // CHUNK) for first, end in ends)
+        return (chunks - present) * CHUNK * CHUNK * self.channels
+
+    def write(self, window: Window, pixels: np.ndarray) -> None:
+        """Writes a block of missing(), uint8 [height, width, channels]: durable on return.
+
+        Raises:
+          ValueError: the pixels have another shape or type.
+        """
+        if pixels.shape != (*window.shape, self.channels) or pixels.dtype != np.uint8:
+            raise ValueError(
+                f"painted {pixels.dtype} {pixels.shape} for {window}, "
+                f"must be uint8 {(*window.shape, self.channels)}"
+            )
+        with _os_errors():
+            self._at(window).write(pixels).result()
+
+    def read(self, window: Window) -> np.ndarray:
+        """Pixels of finished chunks: uint8 [height, width, channels]."""
+        pixels = np.empty((*window.shape, self.channels), np.uint8)
+        # One by one: TensorStore would hold all of them at once.
+        for chunk in render.blocks(window, (CHUNK, CHUNK), self._grid):
+            y, x = chunk.y0 - window.y0, chunk.x0 - window.x0
+            with _os_errors():
+                part = self._at(chunk).read().result()
+            pixels[y : y + part.shape[0], x : x + part.shape[1]] = part
+        return pixels
+
+    def publish(self) -> None:
+        """Makes it an array that can be opened."""
+        with _os_errors():
+            self._files.write(_FINISHED, self._document).result()
+            self._files.write(_UNFINISHED, None).result()
+
+    def _at(self, window: Window) -> ts.TensorStore:
+        return self._array[window.y0 : window.y1, window.x0 : window.x1]
+
+    def _present(self) -> set[str]:
+        return {name.decode() for name in self._files.list().result()}
+
+    def _name(self, chunk: Window) -> str:
+        y, x = ((n - first) // CHUNK for n, first in zip(chunk[:2], self._origin, strict=True))
+        return f"c/{y}/{x}/0"
+
+    def _is_readable(self, chunk: Window) -> bool:
+        try:
+            self.read(chunk)
+        except OSError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def _os_errors() -> Iterator[None]:
+    """Raises TensorStore's errors, which are ValueErrors, as OSErrors of one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(re.split(r" \[\w+=|\n", str(error))[0]) from error
+
+
+def read_document(url: str) -> bytes:
+    """The zarr.json of the array at a URL; empty if there is none."""
+    with _os_errors():
+        return ts.KvStore.open(f"{url}/").result().read(_FINISHED).result().value

@@ -1,0 +1,273 @@
+"""Pictures of any size to PNG, tiled BigTIFF, Zarr or Deep Zoom: streamed and restartable.
+
+    <name>.partial/   beside the output until it is complete:
+      lock, part-*    held by the runs that write this output
+      store/          the painted chunks, see store.py; those of .zarr are in new/, to be the output
+      new/            the output: synced to the disk, then renamed
+      old/            what it replaces, where one rename cannot do that
+
+After an error, a full disk or a kill, the same call again paints only what is missing; with other
+arguments it starts anew. A Zarr array at a URL is written in place, its zarr.json last.
+"""
+
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TextIO
+
+import numpy as np
+
+from creps_jax.rendering import encoders
+from creps_jax.rendering.render import Window
+from creps_jax.rendering.store import CHUNK, MARK, Picture, Store, read_document, signature
+
+# Windows in the frame's px -> each with its pixels, uint8 [height, width, channels], in any order.
+Paint = Callable[[list[Window]], Iterator[tuple[Window, np.ndarray]]]
+
+_ENCODERS = {
+    ".png": encoders.encode_png,
+    ".tif": encoders.encode_tiff,
+    ".tiff": encoders.encode_tiff,
+    ".dzi": encoders.encode_dzi,
+    ".zarr": None,
+}
+_PNG_MAX_SIDE_PX = 2**31 - 1
+_HEAD_BYTES = 4096  # Every finished file bears its signature within them.
+
+
+def write(
+    path: str | os.PathLike,
+    picture: Picture,
+    paint: Paint,
+    *,
+    block: tuple[int, int] = (CHUNK, CHUNK),
+    part: tuple[int, int] = (0, 1),
+) -> bool:
+    """Writes the picture in the format that the suffix names; False if other parts are missing.
+
+    Takes the memory of a block and of a few rows of chunks. Several processes that share a file
+    system, or a bucket, may each paint a part, at once or one after the other: whichever paints the
+    last chunk completes the output.
+
+    Args:
+      path: .png, .tif, .tiff, .dzi or .zarr; the last may also be at gs:// or s3://.
+      paint: called once at most, with the blocks of this part that lack any chunk.
+      block: height and width of what is painted at a time, px: multiples of CHUNK.
+      part: index and count of the parts that the blocks are dealt out to.
+
+    Raises:
+      ValueError: as check() does; or block is no multiple of CHUNK, or paint yields something else
+        than it was asked for.
+      OSError: as check() does; or another run is writing this output, or the disk is full.
+    """
+    output, (index, count) = _output(path), part
+    if any(side < 1 or side % CHUNK for side in block):
+        raise ValueError(f"block={block[0]}x{block[1]} must be multiples of {CHUNK} px")
+    if is_finished(path, picture.key) and not output.has_leftovers():
+        return True
+    check(path, picture)
+    store = output.store(picture)
+    with _locks(output, store, part) as lock:
+        if is_finished(path, picture.key):
+            shutil.rmtree(output.partial)
+            return True
+        blocks, missing = store.blocks(block), set(store.missing(block))
+        share = blocks[len(blocks) * index // count : len(blocks) * (index + 1) // count]
+        if share := [window for window in share if window in missing]:
+            _paint(store, paint, share)
+        if missing := store.missing((CHUNK, CHUNK)):
+            if count == 1:
+                raise OSError(f"{path}: {len(missing)} chunks were lost; run the same again")
+            return False
+        lock(fcntl.LOCK_EX)  # Others may have painted their last chunk just now, too.
+        if not is_finished(path, picture.key):
+            _finish(output, store)
+    return True
+
+
+def check(path: str | os.PathLike, picture: Picture) -> None:
+    """Finds the errors that can be known before the work. Makes the parent folders.
+
+    Raises:
+      ValueError: the suffix names no format, or the picture does not fit the format.
+      OSError: the place cannot be written, is taken by something else, or the disk is too small.
+    """
+    output = _output(path)
+    if picture.channels not in (1, 3):
+        raise ValueError(f"channels={picture.channels} must be 1 or 3")
+    if output.encode is encoders.encode_png and max(picture.window.shape) > _PNG_MAX_SIDE_PX:
+        raise ValueError(
+            f"{path}: {picture.window.shape[0]}x{picture.window.shape[1]} px (height x width) "
+            f"exceed PNG's {_PNG_MAX_SIDE_PX} px a side: write .tif or .zarr"
+        )
+    if output.path is None:
+        read_document(output.url)
+        return
+    output.path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=output.path.parent):
+        pass
+    if output.encode is not None and output.path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, must be a file")
+    folder = output.path
+    if output.encode is encoders.encode_dzi:
+        folder = encoders.dzi_tiles(output.path)
+    if folder.is_dir() and not (MARK.encode() in _head(output) or output.has_leftovers()):
+        raise FileExistsError(f"{folder} was not written by creps: move it away")
+    free, needed = shutil.disk_usage(output.path.parent).free, 0
+    if output.encode is not None:  # How small compressed chunks will be is not known.
+        needed = output.store(picture).missing_bytes()
+    if needed > free:
+        raise OSError(
+            f"{path}: what is still to be painted takes {needed / 1e6:,.0f} MB for a while, "
+            f"but only {free / 1e6:,.0f} MB are free in {output.path.parent}"
+        )
+
+
+def is_finished(path: str | os.PathLike, key: str) -> bool:
+    """Whether the complete output of a picture with this key is at path."""
+    return signature(key).encode() in _head(_output(path))
+
+
+# Places.
+
+
+class _Output(NamedTuple):
+    url: str  # As it was given.
+    encode: Callable[[Store, Path, str], None] | None  # From store to folder, name; None: Zarr.
+    path: Path | None  # None: not on a local disk.
+
+    @property
+    def partial(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.partial")
+
+    def has_leftovers(self) -> bool:
+        return self.path is not None and self.partial.exists()
+
+    def store(self, picture: Picture) -> Store:
+        if self.path is None:
+            return Store(f"{self.url}/", picture, is_output=True)
+        is_output = self.encode is None
+        folder = self.partial / "new" / self.path.name if is_output else self.partial / "store"
+        return Store({"driver": "file", "path": f"{folder}/"}, picture, is_output)
+
+
+def _output(path: str | os.PathLike) -> _Output:
+    url = os.fspath(path).rstrip("/")
+    suffix, is_remote = PurePosixPath(url).suffix.lower(), "://" in url
+    possible = [".zarr"] if is_remote else [*_ENCODERS]
+    if suffix not in possible:
+        raise ValueError(f"{url}: the suffix {suffix!r} must be one of {', '.join(possible)}")
+    return _Output(url, _ENCODERS[suffix], None if is_remote else Path(url).absolute())
+
+
+def _head(output: _Output) -> bytes:
+    if output.path is None:
+        return read_document(output.url)
+    path = output.path / "zarr.json" if output.encode is None else output.path
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return b""
+
+
+@contextlib.contextmanager
+def _locks(output: _Output, store: Store, part: tuple[int, int]) -> Iterator[Callable[[int], None]]:
+    """Prepares the store and holds it until it is left or the process ends.
+
+    Every part that is painting holds the lock shared; what may delete chunks has it alone. Yields
+    what changes how it is held. A bucket has no locks: who starts parts there starts them together.
+
+    Raises:
+      OSError: the same part, or a picture of other arguments, is being written to this output.
+    """
+    if output.path is None:
+        store.prepare()
+        yield lambda operation: None
+        return
+    output.partial.mkdir(exist_ok=True)
+    names = "lock", f"part-{part[0]}-of-{part[1]}"
+    with contextlib.ExitStack() as held:
+        lock, own = (held.enter_context((output.partial / name).open("w")) for name in names)
+        if not _try_lock(own):
+            raise OSError(f"another run is writing {output.url}: it holds {own.name}")
+        if _try_lock(lock) and not is_finished(output.url, store.key):
+            store.prepare()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if not (store.is_begun() or is_finished(output.url, store.key)):
+            raise OSError(f"another run is writing {output.url} with other arguments")
+        yield functools.partial(fcntl.flock, lock)
+
+
+def _try_lock(file: TextIO) -> bool:
+    """Whether nobody else holds the lock, which then is ours alone."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# From blocks to the output.
+
+
+def _paint(store: Store, paint: Paint, windows: list[Window]) -> None:
+    wanted = set(windows)
+    for window, pixels in paint(windows):
+        if window not in wanted:
+            raise ValueError(f"painted {window}, which was not asked for")
+        store.write(window, pixels)
+        wanted.remove(window)
+    if wanted:
+        raise ValueError(f"{len(wanted)} of {len(windows)} windows were not painted: {min(wanted)}")
+
+
+def _finish(output: _Output, store: Store) -> None:
+    """Makes the output of the store's chunks and deletes the rest."""
+    if output.encode is None:
+        store.publish()
+    else:
+        new = output.partial / "new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        try:
+            output.encode(store, new, output.path.name)
+        except BaseException as error:
+            shutil.rmtree(new)  # A full disk has no room for half an output.
+            if isinstance(error, OSError) and error.errno is not None:
+                error.filename = error.filename or output.url
+            raise
+    if output.path is not None:
+        _rename(output)
+        shutil.rmtree(output.partial)
+
+
+def _rename(output: _Output) -> None:
+    """Moves new/* to their place, so that whatever bears a final name is complete and durable."""
+    new, old, parent = output.partial / "new", output.partial / "old", output.path.parent
+    for path in [new, *new.rglob("*")]:
+        _sync(path)
+    # Folders first: Deep Zoom's file tells that its folder of tiles is complete.
+    names = sorted(os.listdir(new), key=lambda name: (new / name).is_file())
+    if (new / names[0]).is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+        old.mkdir()
+        for name in reversed(names):
+            with contextlib.suppress(FileNotFoundError):
+                (parent / name).rename(old / name)
+    for name in names:
+        (new / name).rename(parent / name)
+        _sync(parent)
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,112 @@
+"""`creps render` killed in the middle of a large picture, and shared by several processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+import zarr
+
+import creps_jax
+from tests.test_cli import save_run
+
+SIDE = 4096
+COMMAND = [sys.executable, "-c", "from creps_jax.cli import app; app()", "render"]
+CHUNKS = (SIDE // 512) ** 2
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def expected(workdir):
+    return creps_jax.load(workdir).render(3, size=(SIDE, SIDE))
+
+
+def start(workdir, out, *arguments):
+    """The command in a process of its own, on one device and with the optimisations of a user."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    size = f"--size={SIDE}"
+    command = [*COMMAND, f"--workdir={workdir}", f"--out={out}", "--seeds=3", size, *arguments]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def chunks(out):
+    """The painted chunks of an unfinished output, and when each was written."""
+    paths = out.with_name(f"{out.name}.partial").glob("**/c/*/*/0")
+    try:
+        return {path: path.stat().st_mtime_ns for path in paths}
+    except FileNotFoundError:
+        return {}  # The output has just been completed.
+
+
+def read(out):
+    if out.suffix == ".tif":
+        return tifffile.imread(out)
+    if out.suffix == ".zarr":
+        return zarr.open(out, mode="r")[:]
+    tiles = out.with_name(f"{out.stem}_files") / "12"
+    side = range(SIDE // 512)
+    rows = [
+        np.hstack([np.asarray(PIL.Image.open(tiles / f"{x}_{y}.png")) for x in side]) for y in side
+    ]
+    return np.vstack(rows)
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.mark.parametrize("ending", ["tif", "zarr", "dzi"])
+def test_a_killed_picture_is_completed_without_painting_a_tile_twice(
+    workdir, expected, tmp_path, ending
+):
+    out = tmp_path / f"large.{ending}"
+    process = start(workdir, out)
+    while len(chunks(out)) < CHUNKS // 4 and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    painted = chunks(out)
+    assert process.returncode == -signal.SIGKILL and not out.exists()
+    assert CHUNKS // 4 <= len(painted) < CHUNKS
+
+    process, seen = start(workdir, out), 0
+    while process.poll() is None:
+        now = chunks(out)
+        seen = max(seen, len(now))
+        assert all(now[path] == painted[path] for path in painted.keys() & now.keys())
+        time.sleep(0.005)
+    finish(process)
+    assert seen > len(painted)
+    np.testing.assert_array_equal(read(out), expected)
+    assert not out.with_name(f"{out.name}.partial").exists()
+
+
+@pytest.mark.parametrize("ending", ["tif", "zarr"])
+def test_two_processes_each_paint_their_part_of_a_picture(workdir, expected, tmp_path, ending):
+    out = tmp_path / f"shared.{ending}"
+    parts = [start(workdir, out, f"--part={index}/2") for index in range(2)]
+    outputs = [finish(part) for part in parts]
+    assert any("complete" in output for output in outputs)
+    np.testing.assert_array_equal(read(out), expected)
+
+
+def test_parts_may_run_one_after_the_other(workdir, expected, tmp_path):
+    out = tmp_path / "parts.tif"
+    first = finish(start(workdir, out, "--part=1/2"))
+    assert "other parts" in first and not out.exists()
+    assert len(chunks(out)) == CHUNKS // 2
+    finish(start(workdir, out, "--part=0/2"))
+    np.testing.assert_array_equal(read(out), expected)
