@@ -4,16 +4,40 @@ Nothing here imports jax: help and wrong options must answer at once.
 """
 
 import contextlib
+import enum
 import math
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 MAX_SIDE_PX = 2**20
 MAX_SEEDS = 10**6  # in one command
+
+
+class Precision(enum.StrEnum):
+    """The names in rendering.painter.PRECISIONS."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+# Options of several commands.
+Workdir = Annotated[
+    Path, typer.Option(help="Workdir of the training run, or the folder of one checkpoint.")
+]
+Truncation = Annotated[
+    float, typer.Option(metavar="PSI", help="1: none; 0: the mean image; between: less varied.")
+]
+Label = Annotated[
+    int | None, typer.Option("--class", metavar="N", help="Class, for a class-conditional model.")
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Of products; bfloat16 is faster on accelerators.")
+]
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -106,6 +130,48 @@ def parse_part(text: str) -> tuple[int, int]:
     if not index < count:
         raise ValueError(f"expected INDEX/COUNT from 0/COUNT to COUNT-1/COUNT, got {text!r}")
     return index, count
+
+
+def check_range(value: float, low: float, high: float) -> None:
+    """Raises ValueError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise ValueError(f"expected a number from {low:.6g} to {high:.6g}, got {value:g}")
+
+
+def parse_camera(text: str) -> list[tuple[float, ...]]:
+    """'.5,.5,1; .4,.3,8,90' -> [(0.5, 0.5, 1.0), (0.4, 0.3, 8.0, 90.0)]: y, x, zoom, degrees.
+
+    Raises:
+      ValueError: names the text and what is expected.
+    """
+    try:
+        keys = [tuple(map(float, key.split(","))) for key in text.split(";")]
+    except ValueError:
+        keys = [()]
+    if not all(len(key) in (3, 4) for key in keys):
+        raise ValueError(
+            "expected key-frames y,x,zoom or y,x,zoom,degrees as '.5,.5,1; .4,.3,8,90', "
+            f"got {text!r}"
+        )
+    return keys
+
+
+def parse_grid(text: str, seeds: int) -> tuple[int, int]:
+    """'2x3' -> (2, 3), rows and columns.
+
+    Raises:
+      ValueError: names the text and what is expected, or the number of seeds that do not go round.
+    """
+    match = re.fullmatch("([0-9]+)x([0-9]+)", text)
+    rows, columns = (int(match[1]), int(match[2])) if match else (0, 0)
+    if rows * columns == 0:
+        raise ValueError(f"expected ROWSxCOLUMNS as 2x3, got {text!r}")
+    if seeds % (rows * columns):
+        raise ValueError(
+            f"{text} deals seeds out evenly to {rows * columns} cells, got {seeds} seeds: give "
+            f"{rows * columns} or a multiple"
+        )
+    return rows, columns
 
 
 # Formats of one picture; any other name is a folder's.

@@ -3,80 +3,72 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import rich.progress
 
 LINE_SEC = 10.0  # between two lines where there is no terminal
 
-# Called with what was just done: its number of units and of newly painted pixels.
-Advance = Callable[[int, int], None]
+
+class Progress:
+    """Done and total units of a stage of the work, Mpixel/s and the time that remains."""
+
+    def __init__(self, bar: "rich.progress.Progress | None") -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None, unit="", rate="") if bar else None
+        self._unit = ""
+
+    def stage(self, total: float, unit: str) -> None:
+        """Begins the stage of this unit, unless it has begun."""
+        if unit == self._unit:
+            return
+        self._total, self._unit = total, unit
+        self._done, self._pixels = 0.0, 0
+        self._start = self._shown = time.monotonic()
+        if self._bar:
+            self._bar.reset(self._task, total=total, unit=unit, rate="")
+
+    def advance(self, units: float, pixels: int) -> None:
+        """Counts what is done now."""
+        self._done += units
+        self._pixels += pixels
+        now = time.monotonic()
+        elapsed = max(now - self._start, 1e-9)
+        rate = f"{self._pixels / 1e6 / elapsed:.2f} Mpixel/s"
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, rate=rate)
+        elif now - self._shown >= LINE_SEC:
+            self._shown = now
+            left = _duration((self._total - self._done) * elapsed / self._done)
+            sys.stderr.write(
+                f"{self._done:.0f}/{self._total:.0f} {self._unit}  {rate}  {left} left\n"
+            )
+            sys.stderr.flush()
 
 
 @contextlib.contextmanager
-def progress(total: int, unit: str) -> Iterator[Advance]:
-    """Shows done and total units, Mpixel/s and the time that remains; units done already count."""
-    if sys.stderr.isatty():
-        with _bar(total, unit) as advance:
-            yield advance
-    else:
-        yield _lines(total, unit)
-
-
-@contextlib.contextmanager
-def _bar(total: int, unit: str) -> Iterator[Advance]:
-    import rich.console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+def progress() -> Iterator[Progress]:
+    """Shows progress until it is left."""
+    if not sys.stderr.isatty():
+        yield Progress(None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
-        TextColumn("{task.fields[rate]}"),
-        Remaining(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[unit]}  {task.fields[rate]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )
-    speed = _Speed()
-    with Progress(*columns, console=rich.console.Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total, rate="")
-
-        def advance(units: int, pixels: int) -> None:
-            bar.update(task, advance=units, rate=speed.after(units, pixels))
-
-        yield advance
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        yield Progress(bar)
 
 
-def _lines(total: int, unit: str) -> Advance:
-    speed, done, shown = _Speed(), 0, time.monotonic()
-
-    def advance(units: int, pixels: int) -> None:
-        nonlocal done, shown
-        done += units
-        rate = speed.after(units, pixels)
-        if (now := time.monotonic()) - shown >= LINE_SEC:
-            shown = now
-            left = speed.seconds_left(total - done)
-            sys.stderr.write(f"{done}/{total} {unit}  {rate}  {left} left\n")
-            sys.stderr.flush()
-
-    return advance
-
-
-class _Speed:
-    """Units and pixels painted since the start; what was done before does not count."""
-
-    def __init__(self) -> None:
-        self._start, self._units, self._pixels = time.monotonic(), 0, 0
-
-    def after(self, units: int, pixels: int) -> str:
-        """The rate so far once these are done too; units without pixels were not painted."""
-        self._pixels += pixels
-        self._units += units if pixels else 0
-        return f"{self._pixels / 1e6 / self._elapsed():.2f} Mpixel/s" if self._pixels else ""
-
-    def seconds_left(self, units: int) -> str:
-        """How long the units will take, as 1h 02m or 2m 05s."""
-        seconds = round(units * self._elapsed() / self._units) if self._units else 0
-        minutes, hours = seconds // 60, seconds // 3600
-        return f"{hours}h {minutes % 60:02d}m" if hours else f"{minutes}m {seconds % 60:02d}s"
-
-    def _elapsed(self) -> float:
-        return max(time.monotonic() - self._start, 1e-9)
+def _duration(sec: float) -> str:
+    """As 1h 02m or 2m 05s."""
+    minutes, hours = round(sec) // 60, round(sec) // 3600
+    return f"{hours}h {minutes % 60:02d}m" if hours else f"{minutes}m {round(sec) % 60:02d}s"

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import re
 import subprocess
 import sys
 
@@ -17,6 +16,7 @@ import zarr
 import creps_jax
 from creps_jax import cli, options, progress
 from creps_jax.checkpoint import Checkpoints, load_generator
+from creps_jax.commands import render as render_command
 from creps_jax.config import parse
 from creps_jax.model import coordinates
 from creps_jax.model.generator import Generator
@@ -160,14 +160,16 @@ def test_sampling_moves_the_pixels(workdir, tmp_path):
         creps_render(
             workdir, tmp_path / sampling, "--seeds=0", "--size=16", f"--sampling={sampling}"
         )
-    centers, endpoints = (read(tmp_path / name / "seed0000.png") for name in cli.Sampling)
+    centers, endpoints = (
+        read(tmp_path / name / "seed0000.png") for name in render_command.Sampling
+    )
     expected = creps_jax.load(workdir).render(0, size=(16, 16), sampling=coordinates.endpoints)
     np.testing.assert_array_equal(endpoints, expected)
     assert not np.array_equal(centers, endpoints)
 
 
 def test_the_samplings_offered_are_those_there_are():
-    assert set(cli.Sampling) == coordinates.SAMPLINGS.keys()
+    assert set(render_command.Sampling) == coordinates.SAMPLINGS.keys()
 
 
 def test_grey_classes_become_grey_files_that_differ(grey_workdir, tmp_path):
@@ -382,13 +384,31 @@ def test_what_is_out_of_range_is_named(workdir, tmp_path, argument, message):
 
 
 def test_the_precisions_offered_are_those_there_are():
-    assert set(cli.Precision) == painter_module.PRECISIONS.keys()
+    assert set(options.Precision) == painter_module.PRECISIONS.keys()
 
 
-def test_lines_tell_how_far_a_long_work_is(monkeypatch, capsys):
-    clock = itertools.chain([0.0, 0.0, 1.0], itertools.repeat(20.0))
+def test_lines_tell_how_far_each_stage_is(monkeypatch, capsys):
+    clock = itertools.chain([0.0, 1.0, 20.0, 20.0], itertools.repeat(31.0))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    with progress.progress(12, "tiles") as advance:
-        advance(3, 0)  # Painted by an earlier run.
-        advance(3, 8_000_000)
-    assert capsys.readouterr().err == "6/12 tiles  0.40 Mpixel/s  0m 40s left\n"
+    with progress.progress() as shown:
+        for _ in range(2):
+            shown.stage(6, "tiles painted")
+            shown.advance(1, 4_000_000)
+        shown.stage(1.5, "tiles written")
+        shown.advance(0.5, 5_500_000)
+    assert capsys.readouterr().err == (
+        "2/6 tiles painted  0.40 Mpixel/s  0m 40s left\n"
+        "0/2 tiles written  0.50 Mpixel/s  0m 22s left\n"
+    )
+
+
+def test_a_part_must_be_one_of_the_parts(tmp_path):
+    for part in ("2/2", "0/0", "1", "-1/2", "a/b"):
+        result = creps_render("nowhere", tmp_path, "--seeds=0", f"--part={part}")
+        assert_refused(result, "--part", repr(part), "INDEX/COUNT")
+
+
+def test_parts_share_many_images(workdir, tmp_path):
+    for index in range(2):
+        assert creps_render(workdir, tmp_path, "--seeds=0-2", f"--part={index}/2").exit_code == 0
+        assert len(names(tmp_path)) == 2 + index

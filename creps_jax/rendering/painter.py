@@ -91,20 +91,33 @@ class Painter:
         Raises:
           ValueError: a seed, a layer, the truncation, the cutoff or the label is out of range.
         """
-        num_ws, styles = self.generator.config.num_ws, dict(styles or {})
+        styles, config = dict(styles or {}), self.generator.config
+        rendering.check_styles(styles, config.num_ws)
+        ws = {
+            s: self.map(rendering.draw_z(s, config.z_dim), label, truncation, cutoff)
+            for s in {seed, *styles.values()}
+        }
+        return np.stack([ws[styles.get(k, seed)][k] for k in range(config.num_ws)])
+
+    def map(
+        self,
+        z: np.ndarray,
+        label: int | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+    ) -> np.ndarray:
+        """The latents of all layers that z [z_dim] is mapped to: float32 [num_ws, w_dim].
+
+        Arguments and errors are those of latents().
+        """
         if not 0.0 <= truncation < math.inf:
             raise ValueError(f"truncation={truncation} must be a finite number from 0 up")
-        rendering.check_cutoff(cutoff, num_ws)
-        rendering.check_styles(styles, num_ws)
+        rendering.check_cutoff(cutoff, self.generator.config.num_ws)
         # Without 'highest', accelerators multiply float32 numbers in fewer bits.
         with jax.default_matmul_precision("highest"):
-            ws = {
-                s: np.asarray(
-                    rendering.latent(self.generator, self._variables, s, label, truncation, cutoff)
-                )
-                for s in {seed, *styles.values()}
-            }
-        return np.stack([ws[styles.get(layer, seed)][layer] for layer in range(num_ws)])
+            return rendering.map_latents(
+                self.generator, self._variables, z, label, truncation, cutoff
+            )
 
     def image(self, ws: np.ndarray) -> biline.Image:
         """What all pixels of the image of ws [num_ws, w_dim] have in common, on the devices.

@@ -73,34 +73,43 @@ class Tiling(NamedTuple):
 # Latents.
 
 
-def latent(
+def draw_z(seed: int, z_dim: int) -> np.ndarray:
+    """The latent z that a seed stands for: float32 [z_dim].
+
+    Raises:
+      ValueError: the seed is out of range.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed} must be from 0 to {2**32 - 1}")
+    return np.asarray(jax.random.normal(rng.stream(jax.random.key(seed), "z", 0), (z_dim,)))
+
+
+def map_latents(
     generator: Generator,
     variables: Variables,
-    seed: int,
+    z: np.ndarray,
     label: int | None = None,
     psi: float = 1.0,
     cutoff: int | None = None,
-) -> jax.Array:
-    """The latents that a seed stands for, on their own: float32 ws [num_ws, w_dim].
+) -> np.ndarray:
+    """The latents of all layers that z [z_dim] is mapped to: float32 ws [num_ws, w_dim].
+
+    One at a time: products of several would round differently.
 
     Args:
-      seed: 0 <= seed < 2**32.
       label: the class; None if and only if the generator is unconditional.
       psi: truncation: 1 changes nothing, 0 gives the mean image.
       cutoff: truncate only the latents of the first `cutoff` layers; None: of all.
 
     Raises:
-      ValueError: the seed is out of range, or the label does not fit the generator's num_classes.
+      ValueError: the label does not fit the generator's num_classes.
     """
     config = generator.config
     check_label(label, config.num_classes)
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed={seed} must be from 0 to {2**32 - 1}")
-    z = jax.random.normal(rng.stream(jax.random.key(seed), "z", 0), (1, config.z_dim))
     c = np.zeros((1, config.num_classes), np.float32)
     if label is not None:
         c[0, label] = 1.0
-    return _ws(generator, variables, z, c, psi, cutoff)[0]
+    return np.asarray(_ws(generator, variables, z[None].astype(np.float32), c, psi, cutoff)[0])
 
 
 def check_label(label: int | None, num_classes: int) -> None:

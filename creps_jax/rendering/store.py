@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +54,7 @@ class Store:
             CHUNK px of the frame before the window, as the painter's tiles do.
         """
         self.window, self.channels, self.key = picture
+        self.on_read: Callable[[int], None] = lambda pixels: None
         y0, x0, y1, x1 = picture.window
         self._grid = (y0, x0) if is_output else (0, 0)
         self._origin = (y0, x0) if is_output else (y0 - y0 % CHUNK, x0 - x0 % CHUNK)

@@ -5,7 +5,6 @@ k at key-frame k; s = u - floor(u) the share of the segment. A way that loops le
 key-frame back to the first, and its last frame comes one step before that.
 """
 
-import functools
 import itertools
 import math
 import os
@@ -14,10 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from creps_jax import rng
 from creps_jax.model import biline
 from creps_jax.rendering import render as rendering
 from creps_jax.rendering import warp as warping
@@ -119,31 +116,12 @@ def walk(
         return itertools.repeat(painter.image(ws[0]), timing.frames)
     basis, u = INTERPOLATIONS[interpolation], timing.along(len(seeds))
     if basis is None:
-        z = slerp(np.concatenate([_draw_z(painter, seed) for seed in seeds]), u)
-        way = (_map_z(painter, one, label, truncation) for one in z)
+        z_dim = painter.generator.config.z_dim
+        z = slerp(np.stack([rendering.draw_z(seed, z_dim) for seed in seeds]), u)
+        way = (painter.map(one, label, truncation) for one in z)
     else:
         way = (np.tensordot(row, ws, 1) for row in shares(u, len(seeds), timing.loop, basis))
     return map(painter.image, way)
-
-
-def _draw_z(painter: Painter, seed: int) -> np.ndarray:
-    shape = (1, painter.generator.config.z_dim)
-    return np.asarray(jax.random.normal(rng.stream(jax.random.key(seed), "z", 0), shape))
-
-
-def _map_z(painter: Painter, z: np.ndarray, label: int | None, truncation: float) -> np.ndarray:
-    c = np.zeros((1, painter.generator.config.num_classes), np.float32)
-    if label is not None:
-        c[0, label] = 1.0
-    with jax.default_matmul_precision("highest"):
-        z = z[None].astype(np.float32)
-        return np.asarray(_ws(painter.generator, painter._variables, z, c, truncation)[0])
-
-
-@functools.partial(jax.jit, static_argnames="generator")
-def _ws(generator, variables, z, c, psi):
-    w = generator.apply(variables, z, c, method="map")
-    return generator.apply(variables, w, psi, None, method="truncate")
 
 
 # The camera.
@@ -224,23 +202,27 @@ def plan(
     """What to paint for a picture of height x width px.
 
     Args:
-      supersample: a pixel is the mean of k x k; None: of as many as it takes to leave out no
-        training pixel at this zoom.
+      supersample: a pixel is the mean of k x k; None: of 1, or of two a training pixel where
+        pixels are larger than training pixels at this zoom.
 
     Raises:
       ValueError: the zoom is too deep for float32, or what Painter.plan() raises.
     """
     whole = [n * camera.zoom for n in size]  # Height and width of the whole image at this zoom, px.
     factors = rendering.antialiasing(whole, painter.resolution)
-    deepest = rendering.MAX_SIDE_PX / max(size) / (supersample or max(factors))
-    if camera.zoom > max(deepest, 1.0):
+    most = rendering.MAX_SIDE_PX / max(size) / (supersample or max(factors))
+    if camera.zoom > max(most, 1.0):
         raise ValueError(
-            f"zoom {camera.zoom:g} must be at most {math.floor(deepest)} in frames of "
+            f"zoom {camera.zoom:g} must be at most {math.floor(most)} in frames of "
             f"{size[0]}x{size[1]} px: beyond it float32 positions no longer tell pixels apart"
         )
-    still = camera == Camera()
-    found = painter.plan(size, supersample=supersample, warp=None if still else view(camera))
-    return found if supersample else found._replace(supersample=factors)
+    if most < 1.0:
+        raise ValueError(
+            f"zoom {camera.zoom:g} takes {max(factors)} samples a pixel and axis in frames of "
+            f"{size[0]}x{size[1]} px, more than there are float32 positions for: zoom in"
+        )
+    found = painter.plan(size, supersample=supersample, warp=view(camera))
+    return found._replace(supersample=factors) if supersample is None else found
 
 
 # Frames.

@@ -47,6 +47,7 @@ def write(
     *,
     block: tuple[int, int] = (CHUNK, CHUNK),
     part: tuple[int, int] = (0, 1),
+    encoded: Callable[[int], None] = lambda pixels: None,
 ) -> bool:
     """Writes the picture in the format that the suffix names; False if other parts are missing.
 
@@ -59,6 +60,7 @@ def write(
       paint: called once at most, with the blocks of this part that lack any chunk.
       block: height and width of what is painted at a time, px: multiples of CHUNK.
       part: index and count of the parts that the blocks are dealt out to.
+      encoded: told how many pixels go into the output, once all are painted, as they do.
 
     Raises:
       ValueError: as check() does; or block is no multiple of CHUNK, or paint yields something else
@@ -86,6 +88,7 @@ def write(
             return False
         lock(fcntl.LOCK_EX)  # Others may have painted their last chunk just now, too.
         if not is_finished(path, picture.key):
+            store.on_read = encoded
             _finish(output, store)
     return True
 

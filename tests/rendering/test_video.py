@@ -10,8 +10,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from creps_jax import cli
 from creps_jax.checkpoint import load_generator
+from creps_jax.commands import video as command
 from creps_jax.rendering import video, warp
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.video import Camera, Timing
@@ -251,6 +251,8 @@ def test_a_zoom_beyond_float32_is_refused_with_the_limit(painter):
         video.plan(painter, (64, 128), Camera(zoom=2**13 + 1))
     with pytest.raises(ValueError, match="at most 4096"):
         video.plan(painter, (64, 128), Camera(zoom=2**13), supersample=2)
+    with pytest.raises(ValueError, match=r"zoom 1e-09 takes \d+ samples a pixel"):
+        video.plan(painter, (64, 128), Camera(zoom=1e-9))
 
 
 # Files.
@@ -340,8 +342,8 @@ def test_the_command_writes_the_walk_it_says(workdir, tmp_path):
 
 
 def test_the_ways_offered_are_those_there_are():
-    assert set(cli.Interpolation) == video.INTERPOLATIONS.keys()
-    assert set(cli.Easing) == video.EASINGS.keys()
+    assert set(command.Interpolation) == video.INTERPOLATIONS.keys()
+    assert set(command.Easing) == video.EASINGS.keys()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,239 @@
+"""`creps render`: images to files.
+
+Help and wrong options must answer at once, so whatever needs jax is imported inside the functions.
+"""
+
+import enum
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from creps_jax.options import (
+    Label,
+    Precision,
+    PrecisionOption,
+    Truncation,
+    Workdir,
+    cache_compilations,
+    check_truncation,
+    one_line_errors,
+    option,
+    output_paths,
+    parse_part,
+    parse_seeds,
+    parse_size,
+    parse_styles,
+    parse_window,
+)
+from creps_jax.progress import Progress, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from creps_jax.rendering.painter import Painter, Plan
+    from creps_jax.rendering.render import Window
+    from creps_jax.rendering.writers import Picture
+
+
+class Sampling(enum.StrEnum):
+    """The names in model.coordinates.SAMPLINGS."""
+
+    centers = "centers"
+    endpoints = "endpoints"
+
+
+def render(
+    workdir: Workdir,
+    seeds: Annotated[
+        str, typer.Option(help="One image for each seed: 3, 0-7 (7 included) or 0,5,9-12.")
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Folder for seed0000.png, ..., made if need be; or, for one seed, a FILE.png, "
+            ".tif (tiled BigTIFF), .zarr (also gs://...) or .dzi (Deep Zoom).",
+        ),
+    ],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEIGHTxWIDTH",
+            help="Size of the frame, px; one number: a square. [default: the training resolution]",
+        ),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="y0,x0,y1,x1",
+            help="Part of the frame, px, y1 and x1 excluded. [default: all of it]",
+        ),
+    ] = None,
+    truncation: Truncation = 1.0,
+    cutoff: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Truncate the first N layers only. [default: all]"),
+    ] = None,
+    styles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SEED:LAYERS",
+            help="Layers that take their latents from another seed: 5:8-14 or 5:8-14,9:3.",
+        ),
+    ] = None,
+    label: Label = None,
+    sampling: Annotated[
+        Sampling,
+        typer.Option(
+            help="Where pixels are: centers keep an image in place at every size, "
+            "endpoints is the official program's grid."
+        ),
+    ] = Sampling.centers,
+    supersample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="A pixel is the mean of K x K. [default: of 1; below the training resolution, of "
+            "two a training pixel]",
+        ),
+    ] = None,
+    warp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME:AMOUNT",
+            help="rotate:30, shear:.2, perspective:20 (degrees), fisheye:.5, cylinder:120 "
+            "(degrees) or polar:1 (turns).",
+        ),
+    ] = None,
+    precision: PrecisionOption = Precision.float32,
+    part: Annotated[
+        str,
+        typer.Option(
+            metavar="INDEX/COUNT",
+            help="What this process does of the work, from 0/COUNT on; the processes share a disk "
+            "or a bucket. Whichever ends last completes the image.",
+        ),
+    ] = "0/1",
+) -> None:
+    """Render images, of any size and in any window, to files.
+
+    The frame is the whole image stretched over HEIGHT x WIDTH pixels, also where these two differ.
+    With --window only that part of the frame is computed: it equals the crop of the whole. An image
+    depends on its seed alone. Files are complete or absent: stopped or killed, the same command
+    continues with the tiles that are missing, and leaves out what is complete already. Other files
+    of the same name are replaced.
+
+    Example: creps render --workdir=runs/church --seeds=0-7 --size=1024x1024 --out=images
+    """
+    workdir = workdir.expanduser()
+    with option("--seeds"):
+        parsed_seeds = parse_seeds(seeds)
+    with option("--size"):
+        frame = None if size is None else parse_size(size)
+    with option("--window"):
+        corners = None if window is None else parse_window(window)
+    with option("--truncation"):
+        check_truncation(truncation)
+    with option("--styles"):
+        layers = {} if styles is None else parse_styles(styles)
+    with option("--out"):
+        paths = output_paths(out, parsed_seeds)
+    with option("--part"):
+        index, count = parse_part(part)
+
+    import jax
+
+    import creps_jax
+    from creps_jax.model import coordinates
+    from creps_jax.rendering import render as rendering
+    from creps_jax.rendering import warp as warping
+    from creps_jax.rendering import writers
+
+    with option("--warp"):
+        moved = None if warp is None else warping.parse(warp)
+    cache_compilations()
+    with one_line_errors(OSError, ValueError):
+        painter = creps_jax.load(workdir, precision)
+    config, place = painter.generator.config, coordinates.SAMPLINGS[sampling]
+    with option("--size"):
+        painter.plan(frame, sampling=place)
+    with option("--window"):
+        painter.plan(frame, corners, place)
+    with option("--supersample"):
+        plan = painter.plan(frame, corners, place, supersample, moved)
+    with option("--class"):
+        rendering.check_label(label, config.num_classes)
+    with option("--cutoff"):
+        rendering.check_cutoff(cutoff, config.num_ws)
+    with option("--styles"):
+        rendering.check_styles(layers, config.num_ws)
+
+    arguments = (*plan[:2], sampling.value, plan.supersample, warp)
+
+    def picture(seed: int) -> "tuple[np.ndarray, Picture]":
+        ws = painter.latents(seed, label, truncation, cutoff, layers)
+        key = painter.key(ws, *arguments)
+        return ws, writers.Picture(plan.window, config.image_channels, key)
+
+    ws, first = picture(parsed_seeds[0])
+    with option("--out"):
+        writers.check(paths[0], first)
+
+    images = "1 image" if len(paths) == 1 else f"{len(paths)} images"
+    height, width = plan.window.shape
+    device = f"{painter.mesh.size} x " * (painter.mesh.size > 1) + jax.devices()[0].device_kind
+    typer.echo(f"{images} of {height}x{width} px, on {device}, to {out}")
+    if moved is not None:
+        with one_line_errors(ValueError):
+            worst, mean = painter.warp_error(painter.image(ws), plan)
+        typer.echo(f"{warp}: at most {worst:.2f} of an 8-bit step off, {mean:.3f} on average")
+    work = list(zip(parsed_seeds, paths, strict=True))
+    if len(work) > 1:  # Whole images are dealt out, not the blocks of each.
+        work, index, count = work[index::count], 0, 1
+    complete = True
+    with one_line_errors(OSError, ValueError, MemoryError), progress() as shown:
+        for seed, path in work:
+            ws, whole = picture(seed)
+            if len(work) == 1:
+                complete = write_picture(painter, plan, ws, whole, path, (index, count), shown)
+                continue
+            shown.stage(len(work), "images")
+            write_picture(painter, plan, ws, whole, path)
+            shown.advance(1, height * width)
+    if count > 1:
+        typer.echo(
+            f"{out} is complete"
+            if complete
+            else f"part {part} is painted; {out} waits for other parts"
+        )
+
+
+def write_picture(
+    painter: "Painter",
+    plan: "Plan",
+    ws: "np.ndarray",
+    picture: "Picture",
+    path: str,
+    part: tuple[int, int] = (0, 1),
+    shown: Progress | None = None,
+) -> bool:
+    """Writes what is missing of a part of a picture; whether the picture is complete then."""
+    from creps_jax.rendering import writers
+
+    def paint(windows: "list[Window]") -> "Iterator[tuple[Window, np.ndarray]]":
+        for window, pixels in painter.paint(painter.image(ws), plan, windows):
+            yield window, pixels
+            if shown:
+                shown.stage(len(windows), "tiles painted")
+                shown.advance(1, math.prod(window.shape))
+
+    def encoded(pixels: int) -> None:
+        if shown:
+            tiles = math.prod(picture.window.shape) / writers.CHUNK**2
+            shown.stage(tiles, "tiles written")
+            shown.advance(pixels / writers.CHUNK**2, pixels)
+
+    return writers.write(path, picture, paint, block=painter.block, part=part, encoded=encoded)

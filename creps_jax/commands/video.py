@@ -1,0 +1,181 @@
+"""`creps video`: walks through seeds and flights over images.
+
+Help and wrong options must answer at once, so whatever needs jax is imported inside the functions.
+"""
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from creps_jax.options import (
+    Label,
+    Precision,
+    PrecisionOption,
+    Truncation,
+    Workdir,
+    cache_compilations,
+    check_range,
+    check_truncation,
+    one_line_errors,
+    option,
+    parse_camera,
+    parse_grid,
+    parse_seeds,
+    parse_size,
+)
+from creps_jax.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+
+class Interpolation(enum.StrEnum):
+    """The names in rendering.video.INTERPOLATIONS."""
+
+    linear = "linear"
+    cubic = "cubic"
+    spherical = "spherical"
+
+
+class Easing(enum.StrEnum):
+    """The names in rendering.video.EASINGS."""
+
+    linear = "linear"
+    smooth = "smooth"
+
+
+def video(
+    workdir: Workdir,
+    seeds: Annotated[
+        str,
+        typer.Option(help="Images to walk through, or one: 3, 0-7 (7 included) or 0,5,9-12."),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="FILE.mp4 (H.264), or FILE.webp (animated).")
+    ],
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="HEIGHTxWIDTH",
+            help="Size, px; with --grid, of each cell; one number: a square.",
+        ),
+    ] = "512x512",
+    seconds: Annotated[float, typer.Option(help="Duration.")] = 8.0,
+    fps: Annotated[int, typer.Option(help="Frames per second.")] = 30,
+    interpolation: Annotated[
+        Interpolation,
+        typer.Option(
+            help="Between seeds: linear or cubic (a smooth curve through all) in w, or spherical "
+            "in z."
+        ),
+    ] = Interpolation.linear,
+    camera: Annotated[
+        str,
+        typer.Option(
+            metavar="y,x,zoom[,degrees];...",
+            help="Key-frames: the point in the middle, from 0,0 (top left) to 1,1; how many times "
+            "enlarged; how far turned clockwise.",
+        ),
+    ] = ".5,.5,1",
+    easing: Annotated[
+        Easing, typer.Option(help="smooth slows down at every seed and camera key-frame.")
+    ] = Easing.smooth,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Return to the start without a jump; a WebP repeats.")
+    ] = False,
+    grid: Annotated[
+        str,
+        typer.Option(
+            metavar="ROWSxCOLUMNS",
+            help="Several walks side by side; seeds are dealt out to the cells in turn.",
+        ),
+    ] = "1x1",
+    supersample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="A pixel is the mean of K x K. [default: of 1; of more where pixels are larger "
+            "than training pixels]",
+        ),
+    ] = None,
+    truncation: Truncation = 1.0,
+    label: Label = None,
+    crf: Annotated[int, typer.Option(help="Of the mp4: 0 is best, 51 smallest.")] = 18,
+    precision: PrecisionOption = Precision.float32,
+) -> None:
+    """Write a video: a walk through several seeds, a flight over one, or both.
+
+    Seeds and camera key-frames are spread evenly over the duration. Frames are written as they are
+    painted; the file is complete or absent.
+
+    Examples:
+
+    creps video --workdir=runs/church --seeds=0-5 --loop --out=walk.mp4
+
+    creps video --workdir=runs/church --seeds=3 --camera=".5,.5,1; .4,.3,500" --out=zoom.mp4
+    """
+    workdir, out = workdir.expanduser(), out.expanduser()
+    with option("--seeds"):
+        parsed_seeds = parse_seeds(seeds)
+    with option("--size"):
+        cell = parse_size(size)
+    with option("--fps"):
+        check_range(fps, 1, 240)
+    with option("--seconds"):
+        check_range(seconds, 1 / fps, 10**6 / fps)
+    with option("--camera"):
+        key_frames = parse_camera(camera)
+    with option("--grid"):
+        rows, columns = parse_grid(grid, len(parsed_seeds))
+    with option("--truncation"):
+        check_truncation(truncation)
+    with option("--crf"):
+        check_range(crf, 0, 51)
+
+    import jax
+
+    import creps_jax
+    from creps_jax.rendering import render as rendering
+    from creps_jax.rendering import video as videos
+
+    height, width = rows * cell[0], columns * cell[1]
+    with option("--out"):
+        kind = videos.format_of(out)
+    with option("--size"):
+        kind.check(height, width)
+    timing = videos.Timing(round(seconds * fps), loop, videos.EASINGS[easing])
+    with option("--camera"):
+        cameras = videos.travel([videos.Camera(*key) for key in key_frames], timing)
+    cache_compilations()
+    with one_line_errors(OSError, ValueError, ImportError):
+        videos.import_av()
+        painter = creps_jax.load(workdir, precision)
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with option("--size"):
+        painter.plan(cell)
+    with option("--supersample"):
+        painter.plan(cell, supersample=supersample)
+    with option("--camera"):
+        plans = [videos.plan(painter, cell, at, supersample) for at in cameras]
+    with option("--class"):
+        rendering.check_label(label, painter.generator.config.num_classes)
+
+    device = f"{painter.mesh.size} x " * (painter.mesh.size > 1) + jax.devices()[0].device_kind
+    typer.echo(f"{timing.frames} frames of {height}x{width} px, on {device}, to {out}")
+    with one_line_errors(OSError, ValueError, MemoryError), progress() as shown:
+        shown.stage(timing.frames, "frames")
+        walks = [
+            videos.walk(painter, part, timing, interpolation, label, truncation)
+            for part in (parsed_seeds[i :: rows * columns] for i in range(rows * columns))
+        ]
+
+        def frames() -> "Iterator[np.ndarray]":
+            for frame in videos.paint(painter, walks, plans, (rows, columns)):
+                yield frame
+                shown.advance(1, height * width)
+
+        videos.write(out, frames(), fps, loop, crf)
