@@ -15,6 +15,8 @@ import functools
 import importlib
 import math
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -70,8 +72,8 @@ def product() -> Callable[[], jax.Array]:
 
 
 def matmul_gflops() -> float:
-    """Of the matrix product, best of 5."""
-    return 2 * 2048**3 / min(seconds(product()) for _ in range(5)) / 1e9
+    """Of the matrix product, median of 5."""
+    return 2 * 2048**3 / statistics.median(seconds(product()) for _ in range(5)) / 1e9
 
 
 def in_threads(jobs: Iterable[Callable[[], object]], threads: int) -> None:
@@ -81,12 +83,12 @@ def in_threads(jobs: Iterable[Callable[[], object]], threads: int) -> None:
             pass
 
 
-def peak_mib(function: Callable[[], object]) -> float:
-    """How much the call raises this process's peak resident memory above what it holds before."""
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident_mib("VmRSS")
-    jax.block_until_ready(function())
-    return resident_mib("VmHWM") - before
+def peak_mib(config: str, precision: str, name: str, n: int) -> float:
+    """Peak resident memory of a fresh process above the loaded model, compiling included."""
+    arguments = ["--config", config, "--precision", precision, "--peak-of", name, "--sizes", str(n)]
+    command = [sys.executable, "-m", "experiments.render_benchmark", *arguments]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return float(printed.split()[-1])
 
 
 def resident_mib(field: str) -> float:
@@ -126,8 +128,14 @@ def stages(painter: Painter, image: biline.Image, n: int, height: int) -> dict[s
     }
 
 
-def whole(painter: Painter, ws: np.ndarray, n: int, height: int) -> None:
-    """Renders `height` rows of an n x n frame, block by block, keeping none."""
+def rows_of(n: int) -> int:
+    """How many rows of an n x n frame are rendered."""
+    return n if n <= WHOLE else STRIP
+
+
+def whole(painter: Painter, ws: np.ndarray, n: int) -> None:
+    """Renders the rows of an n x n frame, block by block, keeping none."""
+    height = rows_of(n)
     for _ in painter.stream(ws=ws, size=(n, n), window=(0, 0, height, n), supersample=1):
         pass
 
@@ -167,9 +175,9 @@ def full_grid(painter: Painter, image: biline.Image, n: int) -> Callable:
 
 def measure(painter: Painter, variables: Variables, ws: np.ndarray, n: int, rounds: int) -> dict:
     """One row of the table."""
-    image, height = painter.image(ws), n if n <= WHOLE else STRIP
+    image, height = painter.image(ws), rows_of(n)
     parts = stages(painter, image, n, height)
-    run = {**parts, "whole": lambda: whole(painter, ws, n, height)}
+    run = {**parts, "whole": lambda: whole(painter, ws, n)}
     if n <= 2048:
         run["plain"] = plain(painter.generator, variables, ws, n)
     if n <= 256:
@@ -190,9 +198,6 @@ def measure(painter: Painter, variables: Variables, ws: np.ndarray, n: int, roun
     row |= {f"{name}_share": value / sec[name] / 1e9 / rate for name, value in flops.items()}
     row["whole_share"] = sum(flops.values()) / sec["whole"] / 1e9 / rate
     row["mpixel_per_sec"] = n * height / sec["whole"] / 1e6
-    row["peak_mib"] = peak_mib(run["whole"])
-    if "plain" in run:
-        row["plain_peak_mib"] = peak_mib(run["plain"])
     return row
 
 
@@ -208,7 +213,7 @@ def plot(rows: list[dict], path: Path) -> None:
     for name, label in names.items():
         points = [(r["size"], r[f"{name}_sec"]) for r in rows if f"{name}_sec" in r]
         axes[0].loglog(*zip(*points, strict=True), "o-", base=2, label=label)
-    for name, label in (("peak_mib", "creps_jax"), ("plain_peak_mib", "plain")):
+    for name, label in (("whole_peak_mib", "creps_jax"), ("plain_peak_mib", "plain")):
         points = [(r["size"], r[name]) for r in rows if name in r]
         axes[1].loglog(*zip(*points, strict=True), "o-", base=2, label=label)
     axes[0].set(xlabel="side, px", ylabel="seconds", title="time of an image")
@@ -225,13 +230,24 @@ def main() -> None:
     parser.add_argument("--sizes", default="256,512,1024,2048,4096,16384")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--peak-of", choices=["whole", "plain"], help="print this peak in MiB only")
     parser.add_argument("--out", type=Path, help="folder for render.csv and render.png")
     arguments = parser.parse_args()
+    sizes = [int(n) for n in arguments.sizes.split(",")]
 
     config = parse(importlib.import_module(arguments.config).get_config()).generator
     generator, variables = random_model(config)
     painter = Painter(generator, variables, jax.local_devices()[:1], arguments.precision)
     ws = painter.latents(0)
+    if arguments.peak_of:
+        before = resident_mib("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # Starts VmHWM anew.
+        if arguments.peak_of == "whole":
+            whole(painter, ws, *sizes)
+        else:
+            plain(generator, variables, ws, *sizes)().block_until_ready()
+        print(resident_mib("VmHWM") - before)
+        return
     compile_sec, temporary_mib = compile_all(painter, painter.image(ws))
     print(
         f"{jax.devices()[0].device_kind}, {arguments.precision}: compiled in {compile_sec:.1f} s,"
@@ -240,9 +256,14 @@ def main() -> None:
     painter.render(ws=ws, size=(256, 256))
 
     rows = []
-    for n in map(int, arguments.sizes.split(",")):
+    for n in sizes:
         rounds = arguments.rounds if n < 2048 else max(1, arguments.rounds // 3)
-        rows.append(measure(painter, variables, ws, n, rounds))
+        row = measure(painter, variables, ws, n, rounds)
+        for name in ("whole", "plain"):
+            if f"{name}_sec" in row:
+                peak = peak_mib(arguments.config, arguments.precision, name, n)
+                row[f"{name}_peak_mib"] = peak
+        rows.append(row)
         print("  ".join(f"{name}={value:.4g}" for name, value in rows[-1].items()), flush=True)
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,14 @@ def normalize(x: Array) -> Array:
 
 def product(x: Array, weight: Array) -> Array:
     """x [I] @ weight [I, O] in the weight's dtype, accumulated in float32: [O]."""
-    return jnp.matmul(x.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
+    # Accelerators multiply float32 numbers in fewer bits unless told not to.
+    precision = jax.lax.Precision.HIGHEST if weight.dtype == jnp.float32 else None
+    return jnp.matmul(
+        x.astype(weight.dtype),
+        weight,
+        precision=precision,
+        preferred_element_type=jnp.float32,
+    )
 
 
 # Equalised linear: y = x @ (weight * lr / sqrt(I)) + bias * lr.
@@ -124,7 +131,7 @@ def init_modulated(fan_in: int, fan_out: int, w_dim: int) -> Initials:
 def style(p: Parameters, w: Array) -> Style:
     """w [w_dim] -> s = affine(w), d = 1 / sqrt(sum_i (weight[i,o] s[i])^2 + 1e-8)."""
     scale = linear(p["affine"], w)
-    power = jnp.square(scale) @ jnp.square(p["weight"])
+    power = product(jnp.square(scale), jnp.square(p["weight"]))
     return Style(scale, jax.lax.rsqrt(power + 1e-8))
 
 

@@ -113,11 +113,7 @@ class Painter:
         if not 0.0 <= truncation < math.inf:
             raise ValueError(f"truncation={truncation} must be a finite number from 0 up")
         rendering.check_cutoff(cutoff, self.generator.config.num_ws)
-        # Without 'highest', accelerators multiply float32 numbers in fewer bits.
-        with jax.default_matmul_precision("highest"):
-            return rendering.map_latents(
-                self.generator, self._variables, z, label, truncation, cutoff
-            )
+        return rendering.map_latents(self.generator, self._variables, z, label, truncation, cutoff)
 
     def image(self, ws: np.ndarray) -> biline.Image:
         """What all pixels of the image of ws [num_ws, w_dim] have in common, on the devices.
@@ -129,10 +125,8 @@ class Painter:
         if np.shape(ws) != shape:
             raise ValueError(f"ws has shape {np.shape(ws)}, must be {shape}: [num_ws, w_dim]")
         dtype = PRECISIONS[self._precision]
-        with jax.default_matmul_precision("highest"):
-            return rendering.fold(
-                self.generator, self._variables, jnp.asarray(ws, jnp.float32), dtype
-            )
+        ws = jnp.asarray(ws, jnp.float32)
+        return rendering.fold(self.generator, self._variables, ws, dtype)
 
     def plan(
         self,
@@ -231,15 +225,14 @@ class Painter:
     ) -> Iterator[tuple[Window, np.ndarray]]:
         """Yields the windows of a plan with their pixels, not always in the order given."""
         frame = self._frame(plan)
-        with jax.default_matmul_precision("highest"):
-            if frame is not None:
-                parts = rendering.stream(image, frame, windows, self.mesh, plan.supersample)
-            else:
-                picture = self.warped(plan)
-                tables = warping.make_tables(image, picture, windows, self.mesh)
-                parts = warping.stream(image, picture, tables, windows, self.mesh, plan.supersample)
-            for window, pixels in parts:
-                yield window, rendering.to_uint8(pixels) if dtype is np.uint8 else pixels
+        if frame is not None:
+            parts = rendering.stream(image, frame, windows, self.mesh, plan.supersample)
+        else:
+            picture = self.warped(plan)
+            tables = warping.make_tables(image, picture, windows, self.mesh)
+            parts = warping.stream(image, picture, tables, windows, self.mesh, plan.supersample)
+        for window, pixels in parts:
+            yield window, rendering.to_uint8(pixels) if dtype is np.uint8 else pixels
 
     def warp_error(self, image: biline.Image, plan: Plan) -> tuple[float, float]:
         """The greatest and the mean error of interpolated lines in a sample of pixels, 8-bit steps.
@@ -249,9 +242,8 @@ class Painter:
         if self._frame(plan) is not None:
             return 0.0, 0.0
         picture = self.warped(plan)
-        with jax.default_matmul_precision("highest"):
-            tables = warping.make_tables(image, picture, [plan.window], self.mesh)
-            return warping.interpolation_error(image, picture, tables, plan.window, self.mesh)
+        tables = warping.make_tables(image, picture, [plan.window], self.mesh)
+        return warping.interpolation_error(image, picture, tables, plan.window, self.mesh)
 
     def warped(self, plan: Plan) -> warping.Warped:
         """The plan's picture under its warp."""

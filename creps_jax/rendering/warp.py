@@ -254,7 +254,7 @@ def stream(
         )
         y, x = picture.positions(h[:, None], w[None, :])
         places = *rows.place(y), *columns.place(x)
-        return np.asarray(_tile_on(mesh)(image, rows.lines, columns.lines, *places))
+        return np.asarray(tile_on(mesh)(image, rows.lines, columns.lines, *places))
 
     with render.worker_threads(threads) as submit:
 
@@ -350,7 +350,7 @@ def _make_table(
 
 
 @functools.cache
-def _tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
+def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
     """image, tables [M, K, R, B], places of rows and columns [r T, c T] -> [r T, c T, channels]."""
     specs = sharding.PARTITION_SPECS
 

@@ -13,6 +13,7 @@ from creps_jax.config import GeneratorConfig
 from creps_jax.model import coordinates, layers
 from creps_jax.model.generator import Generator
 from creps_jax.rendering import render as module
+from creps_jax.rendering import warp
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.render import Window, blocks, resolve_window, to_uint8
 
@@ -141,6 +142,28 @@ def test_no_device_waits_for_another_one(model):
         assert "num_partitions=8" in compiled
         collectives = r"all-(reduce|gather|to-all)|collective-permute|reduce-scatter|(send|recv)\("
         assert not re.search(collectives, compiled)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_float32_products_are_float32_on_accelerators_too(model, precision):
+    """Whichever thread compiles them: a context of the caller's would not reach it."""
+    painter = Painter(*model, devices=jax.devices()[:1], precision=precision)
+    image, mesh, t = painter.image(painter.latents(0)), painter.mesh, np.zeros(TILE, np.float32)
+    lines = np.zeros((TILE, *module.biline.line_shape(image)), np.float32)
+    table, place, share = lines, np.zeros((TILE, TILE), np.int32), np.zeros((TILE, TILE), "f4")
+    for function, arguments in [
+        (module.lines_on(mesh), (image, t, np.zeros(TILE, np.int32))),
+        (module.tile_on(mesh), (image, lines, lines)),
+        (warp.tile_on(mesh), (image, table, table, place, share, place, share)),
+    ]:
+        program = function.lower(*arguments).as_text()
+        products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+        assert len(products) > 4
+        assert all("-> tensor<" in line and line.endswith("xf32>") for line in products)
+        if precision == "float32":
+            assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+        else:
+            assert all(line.count("xbf16>") == 2 for line in products)
 
 
 def test_streamed_tiles_are_the_whole_whatever_their_cut_and_order(painter, whole):
