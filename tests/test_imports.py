@@ -53,6 +53,7 @@ NEEDS_ONLY = {
     "training.loop": ANY,
     "training.dry_run": ANY,
     "training.report": ANY,
+    "rendering.latents": CORE,
     "rendering.render": CORE,
     "rendering.warp": CORE,
 }

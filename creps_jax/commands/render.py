@@ -148,9 +148,8 @@ def render(
 
     import creps_jax
     from creps_jax.model import coordinates
-    from creps_jax.rendering import render as rendering
+    from creps_jax.rendering import latents, writers
     from creps_jax.rendering import warp as warping
-    from creps_jax.rendering import writers
 
     with option("--warp"):
         moved = None if warp is None else warping.parse(warp)
@@ -165,11 +164,11 @@ def render(
     with option("--supersample"):
         plan = painter.plan(frame, corners, place, supersample, moved)
     with option("--class"):
-        rendering.check_label(label, config.num_classes)
+        latents.check_label(label, config.num_classes)
     with option("--cutoff"):
-        rendering.check_cutoff(cutoff, config.num_ws)
+        latents.check_cutoff(cutoff, config.num_ws)
     with option("--styles"):
-        rendering.check_styles(layers, config.num_ws)
+        latents.check_styles(layers, config.num_ws)
 
     arguments = (*plan[:2], sampling.value, plan.supersample, warp)
 

@@ -139,7 +139,7 @@ def video(
     import jax
 
     import creps_jax
-    from creps_jax.rendering import render as rendering
+    from creps_jax.rendering import latents
     from creps_jax.rendering import video as videos
 
     height, width = rows * cell[0], columns * cell[1]
@@ -162,7 +162,7 @@ def video(
     with option("--camera"):
         plans = [videos.plan(painter, cell, at, supersample) for at in cameras]
     with option("--class"):
-        rendering.check_label(label, painter.generator.config.num_classes)
+        latents.check_label(label, painter.generator.config.num_classes)
 
     device = f"{painter.mesh.size} x " * (painter.mesh.size > 1) + jax.devices()[0].device_kind
     typer.echo(f"{timing.frames} frames of {height}x{width} px, on {device}, to {out}")

@@ -13,6 +13,7 @@ import numpy as np
 from creps_jax import sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
+from creps_jax.rendering import latents as mapping
 from creps_jax.rendering import render as rendering
 from creps_jax.rendering import warp as warping
 from creps_jax.rendering.render import Window
@@ -92,9 +93,9 @@ class Painter:
           ValueError: a seed, a layer, the truncation, the cutoff or the label is out of range.
         """
         styles, config = dict(styles or {}), self.generator.config
-        rendering.check_styles(styles, config.num_ws)
+        mapping.check_styles(styles, config.num_ws)
         ws = {
-            s: self.map(rendering.draw_z(s, config.z_dim), label, truncation, cutoff)
+            s: self.map(mapping.draw_z(s, config.z_dim), label, truncation, cutoff)
             for s in {seed, *styles.values()}
         }
         return np.stack([ws[styles.get(k, seed)][k] for k in range(config.num_ws)])
@@ -112,8 +113,8 @@ class Painter:
         """
         if not 0.0 <= truncation < math.inf:
             raise ValueError(f"truncation={truncation} must be a finite number from 0 up")
-        rendering.check_cutoff(cutoff, self.generator.config.num_ws)
-        return rendering.map_latents(self.generator, self._variables, z, label, truncation, cutoff)
+        mapping.check_cutoff(cutoff, self.generator.config.num_ws)
+        return mapping.map_latents(self.generator, self._variables, z, label, truncation, cutoff)
 
     def image(self, ws: np.ndarray) -> biline.Image:
         """What all pixels of the image of ws [num_ws, w_dim] have in common, on the devices.

@@ -18,6 +18,7 @@ import numpy as np
 from creps_jax.model import biline
 from creps_jax.rendering import render as rendering
 from creps_jax.rendering import warp as warping
+from creps_jax.rendering.latents import draw_z
 from creps_jax.rendering.painter import Painter, Plan
 
 # Time.
@@ -117,7 +118,7 @@ def walk(
     basis, u = INTERPOLATIONS[interpolation], timing.along(len(seeds))
     if basis is None:
         z_dim = painter.generator.config.z_dim
-        z = slerp(np.stack([rendering.draw_z(seed, z_dim) for seed in seeds]), u)
+        z = slerp(np.stack([draw_z(seed, z_dim) for seed in seeds]), u)
         way = (painter.map(one, label, truncation) for one in z)
     else:
         way = (np.tensordot(row, ws, 1) for row in shares(u, len(seeds), timing.loop, basis))

@@ -12,8 +12,8 @@ import creps_jax
 from creps_jax.config import GeneratorConfig
 from creps_jax.model import coordinates, layers
 from creps_jax.model.generator import Generator
+from creps_jax.rendering import latents, warp
 from creps_jax.rendering import render as module
-from creps_jax.rendering import warp
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.render import Window, blocks, resolve_window, to_uint8
 
@@ -237,7 +237,7 @@ def test_centers_stay_in_place_when_the_image_grows_and_endpoints_do_not(painter
 
 def test_one_compilation_serves_every_size_window_sampling_and_supersample(painter, whole):
     def compilations():
-        functions = module._ws, module.fold, module.lines_on(mesh), module.tile_on(mesh)
+        functions = latents._ws, module.fold, module.lines_on(mesh), module.tile_on(mesh)
         return [f._cache_size() for f in functions]
 
     mesh = painter.mesh
