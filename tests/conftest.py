@@ -28,7 +28,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 # With several processes the longest files must start first, or one of them ends alone.
-LONGEST = ["test_runs.py", "test_parity.py", "test_step.py", "test_pipeline.py"]
+LONGEST = [
+    "test_runs.py",
+    "test_parity.py",
+    "test_step.py",
+    "test_restart.py",
+    "test_pipeline.py",
+    "test_writers.py",
+    "test_cli.py",
+]
 
 
 def pytest_collection_modifyitems(items):

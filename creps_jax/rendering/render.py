@@ -277,13 +277,14 @@ def assemble(
       submit_tiles: (rows, columns of the frame's grid of tiles) -> the tiles to come, row by row.
       tile: height and width of a tile, px of the frame.
     """
-    pending: collections.deque[tuple[Window, range, range, list[Future]]] = collections.deque()
+    pending: collections.deque[tuple[Window, range, range, collections.deque[Future]]]
+    pending = collections.deque()
     for window in windows:
         ys, xs = (
             range(start * k // n, math.ceil(stop * k / n))
             for start, stop, k, n in zip(window[:2], window[2:], supersample, tile, strict=True)
         )
-        pending.append((window, ys, xs, submit_tiles(ys, xs)))
+        pending.append((window, ys, xs, collections.deque(submit_tiles(ys, xs))))
         # The threads must not run dry while a window is put together and used.
         while sum(len(tiles) for *_, tiles in pending) > 3 * threads + len(pending[0][-1]):
             yield _paste(*pending.popleft(), tile, supersample)
@@ -295,18 +296,21 @@ def _paste(
     window: Window,
     ys: range,
     xs: range,
-    tiles: list[Future],
+    tiles: collections.deque[Future],
     tile: tuple[int, int],
     supersample: tuple[int, int],
 ) -> tuple[Window, np.ndarray]:
-    """The window's pixels: what of its tiles lies inside it, or the means of its boxes."""
+    """The window's pixels: what of its tiles lies inside it, or the means of its boxes.
+
+    Takes the tiles, so that no more of them are held than are computed ahead.
+    """
     down, across = supersample
     top, left, bottom, right = (
         edge * k for edge, k in zip(window, (*supersample, *supersample), strict=True)
     )
     pixels: np.ndarray | None = None
-    for (i, j), future in zip(itertools.product(ys, xs), tiles, strict=True):
-        y, x, part = i * tile[0], j * tile[1], future.result()
+    for i, j in itertools.product(ys, xs):
+        y, x, part = i * tile[0], j * tile[1], tiles.popleft().result()
         part = part[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
         y, x = max(y, top), max(x, left)
         if pixels is None:
