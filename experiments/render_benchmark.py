@@ -201,6 +201,11 @@ def measure(painter: Painter, variables: Variables, ws: np.ndarray, n: int, roun
     return row
 
 
+def shown(value: float) -> str:
+    """Whole numbers as they are, others with four digits."""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
 def plot(rows: list[dict], path: Path) -> None:
     """Seconds of an image against its size."""
     import matplotlib
@@ -210,8 +215,9 @@ def plot(rows: list[dict], path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     names = {"whole": "creps_jax", "plain": "plain", "full_grid": "full grid"}
+    whole = [row for row in rows if row["height"] == row["size"]]
     for name, label in names.items():
-        points = [(r["size"], r[f"{name}_sec"]) for r in rows if f"{name}_sec" in r]
+        points = [(r["size"], r[f"{name}_sec"]) for r in whole if f"{name}_sec" in r]
         axes[0].loglog(*zip(*points, strict=True), "o-", base=2, label=label)
     for name, label in (("whole_peak_mib", "creps_jax"), ("plain_peak_mib", "plain")):
         points = [(r["size"], r[name]) for r in rows if name in r]
@@ -264,7 +270,7 @@ def main() -> None:
                 peak = peak_mib(arguments.config, arguments.precision, name, n)
                 row[f"{name}_peak_mib"] = peak
         rows.append(row)
-        print("  ".join(f"{name}={value:.4g}" for name, value in rows[-1].items()), flush=True)
+        print("  ".join(f"{name}={shown(value)}" for name, value in row.items()), flush=True)
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -273,7 +279,7 @@ def main() -> None:
             writer.writeheader()
             for row in rows:
                 row |= {"compile_sec": compile_sec, "temporary_mib": temporary_mib}
-                writer.writerow({name: f"{value:.4g}" for name, value in row.items()})
+                writer.writerow({name: shown(value) for name, value in row.items()})
         plot(rows, arguments.out / "render.png")
 
 
