@@ -275,7 +275,9 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         names = list(dict.fromkeys(name for row in rows for name in row))
         with (arguments.out / "render.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, [*names, "compile_sec", "temporary_mib"])
+            writer = csv.DictWriter(
+                file, [*names, "compile_sec", "temporary_mib"], lineterminator="\n"
+            )
             writer.writeheader()
             for row in rows:
                 row |= {"compile_sec": compile_sec, "temporary_mib": temporary_mib}
