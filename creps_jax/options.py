@@ -176,7 +176,6 @@ def parse_grid(text: str, seeds: int) -> tuple[int, int]:
 
 # Formats of one picture; any other name is a folder's.
 PICTURES = (".png", ".tif", ".tiff", ".zarr", ".dzi")
-OTHER_PICTURES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jxl", ".svs", ".webp")
 
 
 def output_paths(out: str, seeds: list[int]) -> list[str]:
@@ -185,12 +184,16 @@ def output_paths(out: str, seeds: list[int]) -> list[str]:
     Raises:
       ValueError: the format is not written, or one file is to hold several seeds.
     """
+    if not out:
+        raise ValueError("must not be empty: name a folder or a file")
+    is_folder = out.endswith("/") or Path(out).expanduser().is_dir()
     if not re.match("[a-z0-9]+://", out):
         out = str(Path(out).expanduser())  # No shell does it behind a "=".
     suffix = Path(out).suffix.lower()
-    if suffix in OTHER_PICTURES:
+    if suffix and suffix not in PICTURES and not is_folder:
         raise ValueError(
-            f"cannot write {out}: name a folder, or a file that ends in {', '.join(PICTURES)}"
+            f"cannot write {out}: name a file that ends in {', '.join(PICTURES)}, or a folder, "
+            "with a / at its end if it has a suffix"
         )
     if suffix not in PICTURES:
         return [f"{out}/seed{seed:04d}.png" for seed in seeds]

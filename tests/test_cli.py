@@ -318,7 +318,7 @@ def test_every_option_changes_the_picture_as_the_painter_says(workdir, tmp_path)
         result = creps_render(workdir, tmp_path / f"{name}.png", "--seeds=1", *arguments)
         assert result.exit_code == 0, result.output
         np.testing.assert_array_equal(read(tmp_path / f"{name}.png"), painter.render(1, **options_))
-    assert "rotate:30: at most 0." in result.stdout
+    assert "rotate:30: 0." in result.stdout and "in a sample of the pixels" in result.stdout
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 6
 
 
@@ -385,6 +385,32 @@ def test_what_is_out_of_range_is_named(workdir, tmp_path, argument, message):
 
 def test_the_precisions_offered_are_those_there_are():
     assert set(options.Precision) == painter_module.PRECISIONS.keys()
+
+
+def test_writing_tells_how_far_it_is(workdir, tmp_path, monkeypatch):
+    advanced = []
+    monkeypatch.setattr(
+        progress.Progress, "advance", lambda self, *a: advanced.append((self._unit, *a))
+    )
+    for ending in ("png", "tif", "dzi"):
+        advanced.clear()
+        creps_render(workdir, tmp_path / f"a.{ending}", "--seeds=0", "--size=600x700")
+        for unit, tiles in (("tiles painted", 4), ("tiles written", 600 * 700 / 512**2)):
+            of_unit = [a for a in advanced if a[0] == unit]
+            assert sum(a[1] for a in of_unit) == pytest.approx(tiles)
+            assert sum(a[2] for a in of_unit) == 600 * 700
+
+
+@pytest.mark.parametrize("out", ["", "a.npy", "large.tfi"])
+def test_a_suffix_of_no_format_needs_a_slash(workdir, tmp_path, out, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = creps("render", f"--workdir={workdir}", "--seeds=0", f"--out={out}")
+    if out:
+        assert_refused(result, "--out", out, "a folder, with a / at its end")
+        assert creps_render(workdir, f"{out}/", "--seeds=0").exit_code == 0
+        assert names(tmp_path / out) == ["seed0000.png"]
+    else:
+        assert_refused(result, "--out", "empty")
 
 
 def test_lines_tell_how_far_each_stage_is(monkeypatch, capsys):

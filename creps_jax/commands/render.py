@@ -188,7 +188,10 @@ def render(
     if moved is not None:
         with one_line_errors(ValueError):
             worst, mean = painter.warp_error(painter.image(ws), plan)
-        typer.echo(f"{warp}: at most {worst:.2f} of an 8-bit step off, {mean:.3f} on average")
+        typer.echo(
+            f"{warp}: {mean:.3f} of an 8-bit step off on average, {worst:.2f} at most in a "
+            "sample of the pixels"
+        )
     work = list(zip(parsed_seeds, paths, strict=True))
     if len(work) > 1:  # Whole images are dealt out, not the blocks of each.
         work, index, count = work[index::count], 0, 1

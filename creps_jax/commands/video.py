@@ -141,6 +141,7 @@ def video(
     import creps_jax
     from creps_jax.rendering import latents
     from creps_jax.rendering import video as videos
+    from creps_jax.rendering.writers import make_folder
 
     height, width = rows * cell[0], columns * cell[1]
     with option("--out"):
@@ -154,7 +155,8 @@ def video(
     with one_line_errors(OSError, ValueError, ImportError):
         videos.import_av()
         painter = creps_jax.load(workdir, precision)
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with option("--out"):
+        make_folder(out.parent)
     with option("--size"):
         painter.plan(cell)
     with option("--supersample"):

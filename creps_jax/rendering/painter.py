@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from creps_jax import sharding
+from creps_jax import __version__, sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
 from creps_jax.rendering import latents as mapping
@@ -125,6 +125,8 @@ class Painter:
         shape = (self.generator.config.num_ws, self.generator.config.w_dim)
         if np.shape(ws) != shape:
             raise ValueError(f"ws has shape {np.shape(ws)}, must be {shape}: [num_ws, w_dim]")
+        if not np.isfinite(ws).all():
+            raise ValueError("ws must be finite numbers")
         dtype = PRECISIONS[self._precision]
         ws = jnp.asarray(ws, jnp.float32)
         return rendering.fold(self.generator, self._variables, ws, dtype)
@@ -152,7 +154,9 @@ class Painter:
         Raises:
           ValueError: says which argument is out of range, its value and what it must be.
         """
-        size = tuple(size or (self.resolution, self.resolution))
+        size = (self.resolution, self.resolution) if size is None else size
+        if np.shape(size) != (2,) or any(int(n) != n for n in size):
+            raise ValueError(f"size={size} must be (height, width) in whole px")
         rendering.make_frame(size, self.resolution, sampling)
         whole = rendering.resolve_window(window, size)
         if supersample is None:
@@ -214,8 +218,10 @@ class Painter:
         """
         if (seed is None) == (ws is None):
             raise ValueError("give either a seed or ws")
-        if dtype not in (np.uint8, np.float32):
+        if np.dtype(dtype) not in (np.uint8, np.float32):
             raise ValueError(f"dtype={dtype!r} must be numpy.uint8 or numpy.float32")
+        if ws is not None and (label, truncation, cutoff, styles) != (None, 1.0, None, None):
+            raise ValueError("label, truncation, cutoff and styles make ws: give them to latents()")
         plan = self.plan(size, window, sampling, supersample, warp)
         if ws is None:
             ws = self.latents(seed, label, truncation, cutoff, styles)
@@ -231,9 +237,9 @@ class Painter:
         else:
             picture = self.warped(plan)
             tables = warping.make_tables(image, picture, windows, self.mesh)
-            parts = warping.stream(image, picture, tables, windows, self.mesh, plan.supersample)
+            parts = warping.stream(image, picture, tables, windows, self.mesh)
         for window, pixels in parts:
-            yield window, rendering.to_uint8(pixels) if dtype is np.uint8 else pixels
+            yield window, rendering.to_uint8(pixels) if np.dtype(dtype) == np.uint8 else pixels
 
     def warp_error(self, image: biline.Image, plan: Plan) -> tuple[float, float]:
         """The greatest and the mean error of interpolated lines in a sample of pixels, 8-bit steps.
@@ -248,12 +254,14 @@ class Painter:
 
     def warped(self, plan: Plan) -> warping.Warped:
         """The plan's picture under its warp."""
-        return warping.Warped(plan.size, plan.warp, self.resolution, plan.sampling)
+        return warping.Warped(
+            plan.size, plan.warp, self.resolution, plan.sampling, plan.supersample
+        )
 
     def _frame(self, plan: Plan) -> rendering.Frame | None:
         """The frame whose lines are the plan's; None if each pixel has lines of its own."""
         if plan.warp is not None:
-            return warping.separable_frame(self.warped(plan), plan.supersample)
+            return warping.separable_frame(self.warped(plan))
         fine = tuple(n * k for n, k in zip(plan.size, plan.supersample, strict=True))
         return rendering.make_frame(fine, self.resolution, plan.sampling)
 
@@ -267,7 +275,7 @@ class Painter:
     @functools.cached_property
     def _weights(self) -> "hashlib._Hash":
         """The running digest of the config and of all weights that lines and pixels are made of."""
-        digest = hashlib.sha256(repr(self.generator.config).encode())
+        digest = hashlib.sha256(repr((__version__, self.generator.config)).encode())
         for path, array in jax.tree.leaves_with_path(self._variables):
             digest.update(jax.tree_util.keystr(path).encode())
             digest.update(np.ascontiguousarray(array).data)

@@ -119,6 +119,12 @@ class Store:
             documents = [self._files.read(name).result().value for name in (_UNFINISHED, _FINISHED)]
         return self._document in documents
 
+    def is_foreign(self) -> bool:
+        """Whether something lies there that no picture of ours was written to."""
+        with _os_errors():
+            documents = [self._files.read(name).result().value for name in (_UNFINISHED, _FINISHED)]
+            return bool(self._present()) and not any(MARK.encode() in d for d in documents)
+
     def blocks(self, side: tuple[int, int]) -> list[Window]:
         """The window cut along a grid whose sides are multiples of CHUNK px."""
         return render.blocks(self.window, side, self._grid)
@@ -168,6 +174,7 @@ class Store:
             with _os_errors():
                 part = self._at(chunk).read().result()
             pixels[y : y + part.shape[0], x : x + part.shape[1]] = part
+            self.on_read(part.shape[0] * part.shape[1])
         return pixels
 
     def publish(self) -> None:

@@ -8,6 +8,7 @@ key-frame back to the first, and its last frame comes one step before that.
 import itertools
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -128,6 +129,7 @@ def walk(
 # The camera.
 
 MIN_ZOOM = 0.001
+MAX_SAMPLES = 64  # that a pixel and axis takes by default
 
 
 class Camera(NamedTuple):
@@ -217,10 +219,10 @@ def plan(
             f"zoom {camera.zoom:g} must be at most {math.floor(most)} in frames of "
             f"{size[0]}x{size[1]} px: beyond it float32 positions no longer tell pixels apart"
         )
-    if most < 1.0:
+    if most < 1.0 or max(factors) > MAX_SAMPLES:
         raise ValueError(
             f"zoom {camera.zoom:g} takes {max(factors)} samples a pixel and axis in frames of "
-            f"{size[0]}x{size[1]} px, more than there are float32 positions for: zoom in"
+            f"{size[0]}x{size[1]} px, more than {MAX_SAMPLES}: zoom in, or give --supersample"
         )
     found = painter.plan(size, supersample=supersample, warp=view(camera))
     return found._replace(supersample=factors) if supersample is None else found
@@ -291,6 +293,8 @@ def format_of(path: Path) -> Format:
     Raises:
       ValueError: there is none, or the path is a folder.
     """
+    if re.match("[a-z0-9]+:/", str(path)):
+        raise ValueError(f"{path} is no local file: videos are written to the disk")
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path} must end in {' or '.join(FORMATS)}, not in {path.suffix!r}")
     if path.is_dir():
@@ -336,7 +340,9 @@ def write(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.touch()  # PyAV's error would not name the file.
-        with av.open(str(temporary), "w", format=kind.container, options=options) as container:
+        with av.open(
+            f"file:{temporary.absolute()}", "w", format=kind.container, options=options
+        ) as container:
             stream = container.add_stream(kind.codec, rate=fps, options=quality)
             stream.height, stream.width, stream.pix_fmt = height, width, kind.pixels
             # BT.709, which players take large videos for if these do not say what they are.

@@ -159,13 +159,19 @@ def _centered(
 class Warped(NamedTuple):
     """A picture of `size` px whose pixel (h, w) shows the frame's pixel warp(h, w).
 
-    resolution and sampling say where in the image the frame's pixels are (coordinates.py).
+    resolution and sampling say where in the image the frame's pixels are (coordinates.py); a pixel
+    is the mean of supersample rows and columns of samples.
     """
 
     size: tuple[int, int]
     warp: Map
     resolution: int
     sampling: coordinates.Sampling = coordinates.centers
+    supersample: tuple[int, int] = (1, 1)
+
+    def samples(self, axis: int, start: int, stop: int) -> np.ndarray:
+        """Where the samples start <= i < stop of an axis lie, px: float64."""
+        return (np.arange(start, stop) + 0.5) / self.supersample[axis] - 0.5
 
     def positions(self, h: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """y and x of the pixels (h, w), arrays that broadcast, fractions allowed: float64."""
@@ -190,7 +196,7 @@ class Table(NamedTuple):
         return below.astype(np.int32), (entry - below).astype(np.float32)
 
 
-def separable_frame(picture: Warped, supersample: tuple[int, int]) -> render.Frame | None:
+def separable_frame(picture: Warped) -> render.Frame | None:
     """The picture as a frame, whose lines are exact; None if rows and columns mix.
 
     They do not if the warp gives i a single column and j a single row.
@@ -204,13 +210,19 @@ def separable_frame(picture: Warped, supersample: tuple[int, int]) -> render.Fra
         def positions(start: int, stop: int) -> np.ndarray:
             # Tiles reach beyond the picture, where a warp need not be defined.
             n = picture.size[k]
-            at = np.clip((np.arange(start, stop) + 0.5) / supersample[k] - 0.5, -0.5, n - 0.5)
-            h, w = (at, np.zeros(1)) if k == 0 else (np.zeros(1), at)
-            return picture.positions(h, w)[k].astype(np.float32)
+            at, zero = np.clip(picture.samples(k, start, stop), -0.5, n - 0.5), np.zeros((1, 1))
+            h, w = (at[:, None], zero) if k == 0 else (zero, at[None, :])
+            t = picture.positions(h, w)[k].ravel()
+            if not np.isfinite(t).all():
+                raise ValueError(
+                    f"the warp gives no finite position at {at[~np.isfinite(t)][0]:g}"
+                    f" px of axis {k} of the {picture.size[0]}x{picture.size[1]} picture"
+                )
+            return t.astype(np.float32)
 
         return positions
 
-    height, width = (n * k for n, k in zip(picture.size, supersample, strict=True))
+    height, width = (n * k for n, k in zip(picture.size, picture.supersample, strict=True))
     return render.Frame(height, width, axis(0), axis(1))
 
 
@@ -240,7 +252,6 @@ def stream(
     tables: tuple[Table, Table],
     windows: Sequence[Window],
     mesh: Mesh,
-    supersample: tuple[int, int] = (1, 1),
 ) -> Iterator[tuple[Window, np.ndarray]]:
     """Yields every window with its pixels, float32 [height, width, channels]; see render.stream."""
     side, threads = render.tiling(mesh).tile, render.tiling(mesh).threads
@@ -249,8 +260,8 @@ def stream(
 
     def compute_tile(i: int, j: int) -> np.ndarray:
         h, w = (
-            (np.arange(k * n, (k + 1) * n) + 0.5) / factor - 0.5
-            for k, n, factor in zip((i, j), tile, supersample, strict=True)
+            picture.samples(axis, k * n, (k + 1) * n)
+            for axis, (k, n) in enumerate(zip((i, j), tile, strict=True))
         )
         y, x = picture.positions(h[:, None], w[None, :])
         places = *rows.place(y), *columns.place(x)
@@ -261,7 +272,7 @@ def stream(
         def submit_tiles(ys: range, xs: range) -> list[Future]:
             return [submit(compute_tile, i, j) for i, j in itertools.product(ys, xs)]
 
-        yield from render.assemble(windows, submit_tiles, tile, supersample, threads)
+        yield from render.assemble(windows, submit_tiles, tile, picture.supersample, threads)
 
 
 def interpolation_error(
@@ -278,7 +289,8 @@ def interpolation_error(
     count = mesh.size * render.tiling(mesh).tile
     random = np.random.default_rng(0)
     places = (random.integers(*ends, count) for ends in zip(window[:2], window[2:], strict=True))
-    positions = picture.positions(*places)
+    h, w = places
+    positions = [t.ravel() for t in picture.positions(h[:, None], w[:, None])]
 
     def exact(axis: int) -> np.ndarray:
         t = positions[axis].astype(np.float32)
@@ -306,10 +318,15 @@ def _between(lines: jax.Array, below: jax.Array, share: jax.Array) -> jax.Array:
 
 
 def _limits(picture: Warped, windows: Sequence[Window]) -> list[tuple[float, float]]:
-    """Least and greatest y, least and greatest x at the corners of the windows' pixels."""
+    """Least and greatest y, least and greatest x of the windows' samples."""
     limits = []
-    for y0, x0, y1, x1 in windows:
-        h, w = np.arange(y0, y1 + 1) - 0.5, np.arange(x0, x1 + 1) - 0.5
+    samples = (
+        Window(*(n * k for n, k in zip(window, picture.supersample * 2, strict=True)))
+        for window in windows
+    )
+    # Some at a time: a window may be a whole picture.
+    for y0, x0, y1, x1 in (part for window in samples for part in render.blocks(window)):
+        h, w = picture.samples(0, y0, y1), picture.samples(1, x0, x1)
         both = np.stack(picture.positions(h[:, None], w[None, :]))
         if not np.isfinite(both).all():
             _, i, j = np.argwhere(~np.isfinite(both))[0]

@@ -76,15 +76,18 @@ def write(
     store = output.store(picture)
     with _locks(output, store, part) as lock:
         if is_finished(path, picture.key):
-            shutil.rmtree(output.partial)
+            with contextlib.suppress(BlockingIOError):  # Others may be writing other arguments.
+                lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(output.partial)
             return True
         blocks, missing = store.blocks(block), set(store.missing(block))
-        share = blocks[len(blocks) * index // count : len(blocks) * (index + 1) // count]
-        if share := [window for window in share if window in missing]:
+        own = set(blocks[len(blocks) * index // count : len(blocks) * (index + 1) // count])
+        if share := [window for window in blocks if window in own & missing]:
             _paint(store, paint, share)
-        if missing := store.missing((CHUNK, CHUNK)):
-            if count == 1:
-                raise OSError(f"{path}: {len(missing)} chunks were lost; run the same again")
+        if store.missing((CHUNK, CHUNK)):
+            lost = own & set(store.missing(block))
+            if lost:
+                raise OSError(f"{path}: {len(lost)} painted blocks were lost; run the same again")
             return False
         lock(fcntl.LOCK_EX)  # Others may have painted their last chunk just now, too.
         if not is_finished(path, picture.key):
@@ -109,11 +112,10 @@ def check(path: str | os.PathLike, picture: Picture) -> None:
             f"exceed PNG's {_PNG_MAX_SIDE_PX} px a side: write .tif or .zarr"
         )
     if output.path is None:
-        read_document(output.url)
+        if output.store(picture).is_foreign():
+            raise FileExistsError(f"{path} holds what was not written by creps: move it away")
         return
-    output.path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=output.path.parent):
-        pass
+    make_folder(output.path.parent)
     if output.encode is not None and output.path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, must be a file")
     folder = output.path
@@ -129,6 +131,20 @@ def check(path: str | os.PathLike, picture: Picture) -> None:
             f"{path}: what is still to be painted takes {needed / 1e6:,.0f} MB for a while, "
             f"but only {free / 1e6:,.0f} MB are free in {output.path.parent}"
         )
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder unless it is there.
+
+    Raises:
+      OSError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write there: {error.strerror}", str(folder)) from error
 
 
 def is_finished(path: str | os.PathLike, key: str) -> bool:

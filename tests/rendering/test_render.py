@@ -341,6 +341,10 @@ def test_styles_take_layers_from_other_seeds(model, painter):
         ({"seed": 0, "supersample": 0}, "supersample=0"),
         ({"seed": 0, "dtype": np.float64}, "dtype=.*float64"),
         ({}, "either a seed or ws"),
+        ({"ws": np.zeros((7, 12)), "truncation": 0.5}, "make ws: give them to latents"),
+        ({"ws": np.full((7, 12), np.nan)}, "ws must be finite"),
+        ({"seed": 0, "size": 512}, r"size=512 must be \(height, width\)"),
+        ({"seed": 0, "size": (64, 64, 3)}, r"size=\(64, 64, 3\) must be \(height, width\)"),
         ({"ws": np.zeros((7, 3))}, r"ws has shape \(7, 3\), must be \(7, 12\)"),
     ],
 )
@@ -403,6 +407,13 @@ def test_8_bit_numbers_are_clipped_and_truncated():
     values = np.array([-9, -1, -0.001, 0, 0.9999, 1, 9], np.float32)
     # 0.5, 127.87, 128, 255.49 and 255.5 lose their fractions.
     np.testing.assert_array_equal(to_uint8(values), np.array([0, 0, 127, 128, 255, 255, 255], "u1"))
+
+
+def test_a_dtype_may_be_named_in_any_way(painter):
+    expected = painter.render(0, size=(9, 9))
+    for dtype in ("uint8", np.dtype("uint8")):
+        np.testing.assert_array_equal(painter.render(0, size=(9, 9), dtype=dtype), expected)
+    assert painter.render(0, size=(9, 9), dtype="float32").dtype == np.float32
 
 
 def test_load_names_what_is_missing(tmp_path):

@@ -653,7 +653,7 @@ def test_a_chunk_that_is_lost_is_an_error(tmp_path):
         if chunks := chunks_of(path):
             chunks[0].unlink()
 
-    with pytest.raises(OSError, match=r"a\.zarr: \d chunks were lost"):
+    with pytest.raises(OSError, match=r"a\.zarr: \d painted blocks were lost"):
         write(path, PICTURE, Painter(before=lose))
     assert not path.exists()
 
@@ -668,6 +668,19 @@ def test_other_arguments_do_not_delete_what_is_being_painted(tmp_path):
     assert not write(path, PICTURE, Painter(before=run_other), part=(0, 2))
     assert write(path, PICTURE, Painter(), part=(1, 2))
     assert contents(tmp_path) == unbroken(".png")
+
+
+def test_a_finished_file_does_not_delete_what_replaces_it(tmp_path):
+    path = tmp_path / "a.png"
+    write(path, PICTURE, Painter())
+    other = PICTURE._replace(key="0")
+
+    def run_the_finished_one():
+        assert write(path, PICTURE, unused)
+
+    assert not write(path, other, Painter(before=run_the_finished_one), part=(0, 2))
+    assert write(path, other, Painter(), part=(1, 2))
+    assert contents(tmp_path) == unbroken(".png", other)
 
 
 def test_a_second_run_on_the_same_output_is_an_error(tmp_path):
@@ -707,6 +720,14 @@ def test_an_array_at_a_url_is_replaced_by_other_arguments(tmp_path, caplog):
     write(url, PICTURE, Painter())
     assert "of other arguments" in caplog.text
     assert contents(tmp_path) == unbroken(".zarr")
+
+
+def test_what_was_not_written_by_creps_at_a_url_is_not_deleted(tmp_path):
+    (tmp_path / "a.zarr" / "mine").mkdir(parents=True)
+    (tmp_path / "a.zarr" / "mine" / "x").write_text("precious")
+    with pytest.raises(FileExistsError, match=r"a\.zarr holds what was not written by creps"):
+        write(f"file://{tmp_path}/a.zarr", PICTURE, unused)
+    assert contents(tmp_path) == {"a.zarr/mine/x": b"precious"}
 
 
 def test_a_url_that_cannot_be_is_an_oserror():
