@@ -2,9 +2,9 @@
 
     python -m experiments.warp_error --workdir=runs/demo --out=experiments/demo/warp_error.csv
 
-For tables of 4 to 64 entries a training pixel, over a sample of 128 pixels of each of 16 pictures of
-256 x 256 px, turned by 30 degrees; rendering.warp.DENSITY is the default. The largest error of all
-pixels is larger than that of a sample: few pixels lie at kinks of the lines.
+For tables of 4 to 64 entries a training pixel, over a sample of 128 pixels of each of 16 pictures
+of 256 x 256 px, turned by 30 degrees; rendering.warp.DENSITY is the default. The largest error of
+all pixels is larger than that of a sample: few pixels lie at kinks of the lines.
 """
 
 import argparse
