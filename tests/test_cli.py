@@ -272,7 +272,7 @@ def test_an_unconditional_model_has_no_classes(workdir, tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["file", "file/below"])
-def test_out_must_be_a_folder(workdir, tmp_path, folder):
+def test_a_file_is_no_folder_to_write_in(workdir, tmp_path, folder):
     (tmp_path / "file").touch()
     result = creps_render(workdir, tmp_path / folder, "--seeds=0")
     assert_refused(result, "--out", str(tmp_path / folder))
