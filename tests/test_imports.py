@@ -55,6 +55,7 @@ NEEDS_ONLY = {
     "training.report": ANY,
     "rendering.latents": CORE,
     "rendering.render": CORE,
+    "rendering.tables": CORE,
     "rendering.warp": CORE,
 }
 # except these, which are one module's alone.

@@ -144,8 +144,6 @@ def render(
     with option("--part"):
         index, count = parse_part(part)
 
-    import jax
-
     import creps_jax
     from creps_jax.model import coordinates
     from creps_jax.rendering import latents, writers
@@ -177,21 +175,12 @@ def render(
         key = painter.key(ws, *arguments)
         return ws, writers.Picture(plan.window, config.image_channels, key)
 
-    ws, first = picture(parsed_seeds[0])
     with option("--out"):
-        writers.check(paths[0], first)
+        writers.check(paths[0], picture(parsed_seeds[0])[1])
 
     images = "1 image" if len(paths) == 1 else f"{len(paths)} images"
     height, width = plan.window.shape
-    device = f"{painter.mesh.size} x " * (painter.mesh.size > 1) + jax.devices()[0].device_kind
-    typer.echo(f"{images} of {height}x{width} px, on {device}, to {out}")
-    if moved is not None:
-        with one_line_errors(ValueError):
-            worst, mean = painter.warp_error(painter.image(ws), plan)
-        typer.echo(
-            f"{warp}: {mean:.3f} of an 8-bit step off on average, {worst:.2f} at most in a "
-            "sample of the pixels"
-        )
+    typer.echo(f"{images} of {height}x{width} px, on {painter.device}, to {out}")
     work = list(zip(parsed_seeds, paths, strict=True))
     if len(work) > 1:  # Whole images are dealt out, not the blocks of each.
         work, index, count = work[index::count], 0, 1
@@ -199,6 +188,8 @@ def render(
     with one_line_errors(OSError, ValueError, MemoryError), progress() as shown:
         for seed, path in work:
             ws, whole = picture(seed)
+            if writers.is_finished(path, whole.key):
+                typer.echo(f"{path} is complete already")
             if len(work) == 1:
                 complete = write_picture(painter, plan, ws, whole, path, (index, count), shown)
                 continue
@@ -226,7 +217,15 @@ def write_picture(
     from creps_jax.rendering import writers
 
     def paint(windows: "list[Window]") -> "Iterator[tuple[Window, np.ndarray]]":
-        for window, pixels in painter.paint(painter.image(ws), plan, windows):
+        image = painter.image(ws)
+        tables = painter.tables(image, [plan])
+        if tables:
+            worst, mean = painter.warp_error(image, plan, tables)
+            typer.echo(
+                f"{path}: its pixels are {mean:.3f} of an 8-bit step off exact lines on average, "
+                f"{worst:.2f} at most in a sample"
+            )
+        for window, pixels in painter.paint(image, plan, windows, tables=tables):
             yield window, pixels
             if shown:
                 shown.stage(len(windows), "tiles painted")

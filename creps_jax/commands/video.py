@@ -136,8 +136,6 @@ def video(
     with option("--crf"):
         check_range(crf, 0, 51)
 
-    import jax
-
     import creps_jax
     from creps_jax.rendering import latents
     from creps_jax.rendering import video as videos
@@ -166,8 +164,7 @@ def video(
     with option("--class"):
         latents.check_label(label, painter.generator.config.num_classes)
 
-    device = f"{painter.mesh.size} x " * (painter.mesh.size > 1) + jax.devices()[0].device_kind
-    typer.echo(f"{timing.frames} frames of {height}x{width} px, on {device}, to {out}")
+    typer.echo(f"{timing.frames} frames of {height}x{width} px, on {painter.device}, to {out}")
     with one_line_errors(OSError, ValueError, MemoryError), progress() as shown:
         shown.stage(timing.frames, "frames")
         walks = [

@@ -17,8 +17,12 @@ from creps_jax.rendering import latents as mapping
 from creps_jax.rendering import render as rendering
 from creps_jax.rendering import warp as warping
 from creps_jax.rendering.render import Window
+from creps_jax.rendering.tables import Table
+
+Tables = tuple[Table, Table]  # of rows and of columns
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+WARP_SAMPLE = 1024  # pixels whose error is measured
 
 
 class Plan(NamedTuple):
@@ -64,6 +68,12 @@ class Painter:
         self.mesh = sharding.make_render_mesh(devices)
         self._precision = precision
         self._variables = jax.device_put(variables, sharding.named(self.mesh, "image"))
+
+    @property
+    def device(self) -> str:
+        """What it paints on, in words."""
+        kind = self.mesh.devices.flat[0].device_kind
+        return kind if self.mesh.size == 1 else f"{self.mesh.size} x {kind}"
 
     @property
     def block(self) -> tuple[int, int]:
@@ -227,30 +237,49 @@ class Painter:
             ws = self.latents(seed, label, truncation, cutoff, styles)
         return self.paint(self.image(ws), plan, rendering.blocks(plan.window, self.block), dtype)
 
+    def tables(self, image: biline.Image, plans: Sequence[Plan]) -> Tables | None:
+        """What the bi-lines of warped pictures of one image are interpolated from.
+
+        None where all the plans' lines are exact: without a warp, or with a separable one.
+        """
+        mixed = [(self.warped(plan), plan.window) for plan in plans if self._frame(plan) is None]
+        return warping.tables(image, mixed, self.mesh) if mixed else None
+
     def paint(
-        self, image: biline.Image, plan: Plan, windows: Sequence[Window], dtype: type = np.uint8
+        self,
+        image: biline.Image,
+        plan: Plan,
+        windows: Sequence[Window],
+        dtype: type = np.uint8,
+        tables: Tables | None = None,
     ) -> Iterator[tuple[Window, np.ndarray]]:
-        """Yields the windows of a plan with their pixels, not always in the order given."""
+        """Yields the windows of a plan with their pixels, not always in the order given.
+
+        Args:
+          tables: of tables(), for this plan among others; made here if None and needed.
+        """
         frame = self._frame(plan)
         if frame is not None:
             parts = rendering.stream(image, frame, windows, self.mesh, plan.supersample)
         else:
-            picture = self.warped(plan)
-            tables = warping.make_tables(image, picture, windows, self.mesh)
-            parts = warping.stream(image, picture, tables, windows, self.mesh)
+            tables = tables or self.tables(image, [plan])
+            parts = warping.stream(image, self.warped(plan), tables, windows, self.mesh)
         for window, pixels in parts:
             yield window, rendering.to_uint8(pixels) if np.dtype(dtype) == np.uint8 else pixels
 
-    def warp_error(self, image: biline.Image, plan: Plan) -> tuple[float, float]:
-        """The greatest and the mean error of interpolated lines in a sample of pixels, 8-bit steps.
+    def warp_error(self, image: biline.Image, plan: Plan, tables: Tables) -> tuple[float, float]:
+        """The greatest and the mean error of interpolated lines, 8-bit steps.
 
-        Zero where the plan's lines are exact.
+        Of WARP_SAMPLE pixels at random places of the plan's window.
+
+        Args:
+          tables: of tables().
         """
-        if self._frame(plan) is not None:
-            return 0.0, 0.0
+        random, ends = np.random.default_rng(0), zip(plan.window[:2], plan.window[2:], strict=True)
+        h, w = (random.integers(*end, WARP_SAMPLE) for end in ends)
         picture = self.warped(plan)
-        tables = warping.make_tables(image, picture, [plan.window], self.mesh)
-        return warping.interpolation_error(image, picture, tables, plan.window, self.mesh)
+        steps = warping.interpolation_error(image, picture, tables, h, w, self.mesh)
+        return float(steps.max()), float(steps.mean())
 
     def warped(self, plan: Plan) -> warping.Warped:
         """The plan's picture under its warp."""

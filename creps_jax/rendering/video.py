@@ -244,16 +244,28 @@ def paint(
       plans: of every frame, the same in all cells.
       grid: cells down and across.
     """
-    rows, columns = grid
-    for shot, *images in zip(plans, *walks, strict=True):
-        height, width = shot.size
-        channels = painter.generator.config.image_channels
-        frame = np.empty((rows, height, columns, width, channels), np.uint8)
-        windows = rendering.blocks(shot.window, painter.block)
-        for (row, column), image in zip(np.ndindex(grid), images, strict=True):
-            for (y0, x0, y1, x1), pixels in painter.paint(image, shot, windows):
-                frame[row, y0:y1, column, x0:x1] = pixels
-        yield frame.reshape(rows * height, columns * width, channels)
+    height, width = plans[0].size
+    channels = painter.generator.config.image_channels
+    cells = [_pictures(painter, walk, plans) for walk in walks]
+    for pictures in zip(*cells, strict=True):
+        rows = np.stack(pictures).reshape(*grid, height, width, channels).swapaxes(1, 2)
+        yield rows.reshape(grid[0] * height, grid[1] * width, channels)
+
+
+def _pictures(
+    painter: Painter, walk: Iterable[biline.Image], plans: Sequence[Plan]
+) -> Iterator[np.ndarray]:
+    """Yields the frames of one cell."""
+    shots = zip(walk, plans, strict=True)
+    for _, still in itertools.groupby(shots, lambda shot: id(shot[0])):
+        images, seen = zip(*still, strict=True)
+        tables = painter.tables(images[0], seen)  # Of all that a turning camera sees of an image.
+        for image, plan in zip(images, seen, strict=True):
+            frame = np.empty((*plan.size, painter.generator.config.image_channels), np.uint8)
+            windows = rendering.blocks(plan.window, painter.block)
+            for (y0, x0, y1, x1), pixels in painter.paint(image, plan, windows, tables=tables):
+                frame[y0:y1, x0:x1] = pixels
+            yield frame
 
 
 # Files.

@@ -2,10 +2,10 @@
 
 Where rows and columns of the picture are no longer those of the image, each pixel has a row
 position y(h, w) and a column position x(h, w) of its own. Their bi-lines are interpolated from
-tables, which hold the bi-lines of DENSITY positions a training pixel over the range needed.
+tables (tables.py).
 
 Notation: (h, w) pixels of the picture, (i, j) pixels of the unwarped frame of the same size, both
-float64 with pixel centres at whole numbers; t a position (coordinates.py); m an entry of a table.
+float64 with pixel centres at whole numbers; t a position (coordinates.py).
 """
 
 import functools
@@ -23,10 +23,10 @@ from creps_jax import sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.rendering import render
 from creps_jax.rendering.render import Window
+from creps_jax.rendering.tables import TOLERANCE, Range, Table, between, evaluate, make_tables
 
-DENSITY = 32  # entries of a table a training pixel: experiments/warp_error.py
-TABLE_BYTES = 2**29  # of a table at most
-GROUP = 1024  # pixels decoded at a time: each has K x R x B features of its own
+GROUP = 256  # pixels decoded at a time: each has K x R x B features of its own
+OVERVIEW = 65  # points a side at which a map is looked at as a whole
 
 # (h [H, 1], w [1, W], size) -> (i, j), each broadcastable to [H, W].
 Map = Callable[[np.ndarray, np.ndarray, tuple[int, int]], tuple[np.ndarray, np.ndarray]]
@@ -182,20 +182,6 @@ class Warped(NamedTuple):
         return y, x
 
 
-class Table(NamedTuple):
-    """Bi-lines [M, K, R, B] at the positions (first + m) * pitch, m = 0, ..., M - 1."""
-
-    lines: jax.Array
-    first: int
-    pitch: float
-
-    def place(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The entry below each position, int32, and the share of the next, float32 in [0, 1]."""
-        entry = np.clip(np.nan_to_num(t / self.pitch) - self.first, 0, len(self.lines) - 1.001)
-        below = np.floor(entry)
-        return below.astype(np.int32), (entry - below).astype(np.float32)
-
-
 def separable_frame(picture: Warped) -> render.Frame | None:
     """The picture as a frame, whose lines are exact; None if rows and columns mix.
 
@@ -226,24 +212,23 @@ def separable_frame(picture: Warped) -> render.Frame | None:
     return render.Frame(height, width, axis(0), axis(1))
 
 
-def make_tables(
+def tables(
     image: biline.Image,
-    picture: Warped,
-    windows: Sequence[Window],
+    pictures: Sequence[tuple[Warped, Window]],
     mesh: Mesh,
-    density: int = DENSITY,
+    tolerance: float = TOLERANCE,
 ) -> tuple[Table, Table]:
-    """The tables of rows and columns that the windows need, on every device of the mesh.
+    """The tables that windows of some pictures of one image need, on every device of the mesh.
+
+    Args:
+      tolerance: of make_tables().
 
     Raises:
-      ValueError: the warp gives a position that is not finite, or needs too long a table.
+      ValueError: a warp gives a position that is not finite, or needs too long a table.
     """
-    pitch = 1.0 / (density * (picture.resolution - 1))
-    rows, columns = (
-        _make_table(image, axis, low, high, pitch, mesh)
-        for axis, (low, high) in enumerate(_limits(picture, windows))
-    )
-    return rows, columns
+    needed = _join(list(itertools.starmap(_reach, pictures)))
+    around = _join([_overview(picture) for picture, _ in pictures])
+    return make_tables(image, needed, around, pictures[0][0].resolution, mesh, tolerance)
 
 
 def stream(
@@ -279,53 +264,33 @@ def interpolation_error(
     image: biline.Image,
     picture: Warped,
     tables: tuple[Table, Table],
-    window: Window,
+    h: np.ndarray,
+    w: np.ndarray,
     mesh: Mesh,
-) -> tuple[float, float]:
-    """How far a sample of the pixels is from that of exact lines: greatest and mean, 8-bit steps.
-
-    As many pixels as a chunk has lines, at random places of the window.
-    """
-    count = mesh.size * render.tiling(mesh).tile
-    random = np.random.default_rng(0)
-    places = (random.integers(*ends, count) for ends in zip(window[:2], window[2:], strict=True))
-    h, w = places
+) -> np.ndarray:
+    """How far pixels (h [N], w [N]) are from those of exact lines: 8-bit steps [N, channels]."""
     positions = [t.ravel() for t in picture.positions(h[:, None], w[:, None])]
-
-    def exact(axis: int) -> np.ndarray:
-        t = positions[axis].astype(np.float32)
-        return np.asarray(render.lines_on(mesh)(image, t, np.full(count, axis, np.int32)))
-
-    def interpolated(axis: int) -> np.ndarray:
-        below, share = tables[axis].place(positions[axis])
-        return np.asarray(
-            jax.jit(jax.vmap(_between, (None, 0, 0)))(tables[axis].lines, below, share)
-        )
-
-    @jax.jit
-    def pixels(rows: np.ndarray, columns: np.ndarray) -> jax.Array:
-        of_all = jax.vmap(biline.pixel, (None, None, 0, 0))
-        return of_all(image.pixels, image.pixel_styles, rows, columns)
-
-    difference = pixels(interpolated(0), interpolated(1)) - pixels(exact(0), exact(1))
-    steps = 127.5 * np.abs(difference)
-    return float(steps.max()), float(steps.mean())
+    exact = [evaluate(image, axis, t, mesh) for axis, t in enumerate(positions)]
+    of_each = jax.vmap(between, (None, 0, 0))
+    guessed = [
+        of_each(table.lines, *table.place(t)) for table, t in zip(tables, positions, strict=True)
+    ]
+    return 127.5 * np.abs(np.asarray(_pixels(image, *guessed)) - _pixels(image, *exact))
 
 
-def _between(lines: jax.Array, below: jax.Array, share: jax.Array) -> jax.Array:
-    """The bi-line [K, R, B] a share of the way from one entry of lines [M, K, R, B] to the next."""
-    return (1.0 - share) * lines[below] + share * lines[below + 1]
+@jax.jit
+def _pixels(image: biline.Image, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """Pixels of rows and columns [N, K, R, B], one by one: [N, channels]."""
+    of_all = jax.vmap(biline.pixel, (None, None, 0, 0))
+    return of_all(image.pixels, image.pixel_styles, rows, columns)
 
 
-def _limits(picture: Warped, windows: Sequence[Window]) -> list[tuple[float, float]]:
-    """Least and greatest y, least and greatest x of the windows' samples."""
-    limits = []
-    samples = (
-        Window(*(n * k for n, k in zip(window, picture.supersample * 2, strict=True)))
-        for window in windows
-    )
+def _reach(picture: Warped, window: Window) -> tuple[Range, Range]:
+    """The positions y and x of all samples of a window."""
+    lows, highs = [], []
+    samples = Window(*(n * k for n, k in zip(window, picture.supersample * 2, strict=True)))
     # Some at a time: a window may be a whole picture.
-    for y0, x0, y1, x1 in (part for window in samples for part in render.blocks(window)):
+    for y0, x0, y1, x1 in render.blocks(samples):
         h, w = picture.samples(0, y0, y1), picture.samples(1, x0, x1)
         both = np.stack(picture.positions(h[:, None], w[None, :]))
         if not np.isfinite(both).all():
@@ -334,36 +299,33 @@ def _limits(picture: Warped, windows: Sequence[Window]) -> list[tuple[float, flo
                 f"the warp gives no finite position at pixel ({h[i]:g}, {w[j]:g}) of the "
                 f"{picture.size[0]}x{picture.size[1]} picture"
             )
-        limits.append((both.min(axis=(1, 2)), both.max(axis=(1, 2))))
-    lows, highs = zip(*limits, strict=True)
-    return list(zip(np.min(lows, axis=0), np.max(highs, axis=0), strict=True))
+        lows.append(both.min(axis=(1, 2)))
+        highs.append(both.max(axis=(1, 2)))
+    y, x = map(Range, np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist())
+    return y, x
 
 
-def _make_table(
-    image: biline.Image, axis: int, low: float, high: float, pitch: float, mesh: Mesh
-) -> Table:
-    """The table of an axis (0: rows) from low to high, on every device."""
-    span = mesh.size * render.tiling(mesh).tile
-    first = math.floor(low / pitch) // span * span  # Anchored: windows share their entries.
-    chunks = math.ceil((high / pitch - first + 2) / span)
-    # Powers of two, so that few compiled shapes serve all pictures; what is beyond stays unused.
-    length = span * 2 ** math.ceil(math.log2(chunks))
-    if (needed := length * biline.line_bytes(image)) > TABLE_BYTES:
-        raise ValueError(
-            f"the warp reaches positions from {low:.4g} to {high:.4g}, the image being from 0 to "
-            f"1: their table takes {needed / 2**20:.0f} MiB, more than {TABLE_BYTES / 2**20:.0f}"
-        )
-    lines = np.zeros((length, *biline.line_shape(image)), np.float32)
+def _overview(picture: Warped) -> tuple[Range, Range]:
+    """About the positions y and x of a whole picture, whatever window is asked for.
 
-    def fill(start: int) -> None:
-        t = ((first + np.arange(start, start + span)) * pitch).astype(np.float32)
-        chunk = render.lines_on(mesh)(image, t, np.full(span, axis, np.int32))
-        lines[start : start + span] = chunk
+    Those of the image, 0 to 1, are always among them.
+    """
+    h, w = (np.linspace(0, n - 1, OVERVIEW) for n in picture.size)
+    both = picture.positions(h[:, None], w[None, :])
+    y, x = (
+        Range(float(t.min(initial=0.0)), float(t.max(initial=1.0)))
+        for t in (t[np.isfinite(t)] for t in both)
+    )
+    return y, x
 
-    with render.worker_threads(render.tiling(mesh).threads) as submit:
-        for future in [submit(fill, chunk * span) for chunk in range(chunks)]:
-            future.result()
-    return Table(jax.device_put(lines, sharding.named(mesh, "image")), first, pitch)
+
+def _join(ranges: Sequence[tuple[Range, Range]]) -> tuple[Range, Range]:
+    """The least ranges of y and of x that hold all the given."""
+    y, x = (
+        Range(min(part.low for part in parts), max(part.high for part in parts))
+        for parts in zip(*ranges, strict=True)
+    )
+    return y, x
 
 
 @functools.cache
@@ -372,7 +334,7 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
     specs = sharding.PARTITION_SPECS
 
     def pixel(image, row_table, column_table, m, f, n, g):
-        row, column = _between(row_table, m, f), _between(column_table, n, g)
+        row, column = between(row_table, m, f), between(column_table, n, g)
         return biline.pixel(image.pixels, image.pixel_styles, row, column)
 
     def tile(image, row_table, column_table, *places):

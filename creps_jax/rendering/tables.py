@@ -1,0 +1,235 @@
+"""Bi-lines at any position, interpolated from tables that are as fine as each place needs.
+
+Where every pixel has a row and a column position of its own, evaluating their bi-lines costs a
+hundred times the pixel. Bi-lines are smooth but for the kinks of the leaky ReLUs, and what a kink
+does to a pixel depends on what crosses it there. So each interval of a table that begins with few
+entries is first tried with lines of the other axis all along the picture: how far does the bi-line
+in its middle, interpolated instead of evaluated, change the pixels? The most sensitive partners are
+kept, and the interval is halved for as long as any of their pixels changes by more than TOLERANCE.
+
+Notation: M entries of a table; t a position (coordinates.py); axis 0 rows, 1 columns; P partners,
+the lines of the other axis that intervals are tried with; S of them are kept for each interval.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from creps_jax import sharding
+from creps_jax.model import biline
+from creps_jax.rendering import render
+
+DENSITY = 2  # entries a training pixel before any interval is halved; all are halved once
+# 8-bit steps. Beside the middle one kink errs up to twice as much, and rows and columns both err:
+# four times this stays below half a step (experiments/warp_error.py).
+TOLERANCE = 1 / 16
+FINEST = 2.0**-22  # of an interval that is halved: float32 positions are hardly finer
+PARTNERS = 2048  # P at most; else one a training pixel
+KEPT = 16  # S: the most sensitive partner of each so-manieth part of the range
+GROUP = 8  # intervals tried at a time: each has S x K x R x B features of its partners
+MAX_BYTES = 2**29  # of a table
+
+
+class Range(NamedTuple):
+    """Positions from low to high."""
+
+    low: float
+    high: float
+
+
+class Table(NamedTuple):
+    """Bi-lines [M or more, K, R, B] on every device, of positions [M] that ascend: float64."""
+
+    lines: jax.Array
+    positions: np.ndarray
+
+    def place(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The entry below each position, int32, and the share of the next, float32 in [0, 1]."""
+        below = np.searchsorted(self.positions, t, side="right") - 1
+        below = np.clip(below, 0, len(self.positions) - 2)
+        start, stop = self.positions[below], self.positions[below + 1]
+        # Tiles reach beyond the picture, where t need not be a number.
+        share = np.nan_to_num(np.clip((t - start) / (stop - start), 0.0, 1.0))
+        return below.astype(np.int32), share.astype(np.float32)
+
+
+def between(lines: jax.Array, below: jax.Array, share: jax.Array) -> jax.Array:
+    """The bi-line [K, R, B] a share of the way from one entry of lines [M, K, R, B] to the next."""
+    return (1.0 - share) * lines[below] + share * lines[below + 1]
+
+
+def evaluate(image: biline.Image, axis: int, t: np.ndarray, mesh: Mesh) -> np.ndarray:
+    """The bi-lines at positions t [M]: float32 [M, K, R, B]."""
+    span = mesh.size * render.tiling(mesh).tile
+    lines = np.empty((len(t), *biline.line_shape(image)), np.float32)
+
+    def chunk(start: int) -> None:
+        part = lines[start : start + span]
+        at = np.resize(t[start : start + span], span).astype(np.float32)
+        computed = render.lines_on(mesh)(image, at, np.full(span, axis, np.int32))
+        part[:] = np.asarray(computed)[: len(part)]
+
+    _in_threads(chunk, range(0, len(t), span), mesh)
+    return lines
+
+
+def make_tables(
+    image: biline.Image,
+    needed: tuple[Range, Range],
+    around: tuple[Range, Range],
+    resolution: int,
+    mesh: Mesh,
+    tolerance: float = TOLERANCE,
+) -> tuple[Table, Table]:
+    """The tables of rows and of columns, on every device of the mesh.
+
+    Whether an interval is halved depends on the image, on its place and on the partners alone, so
+    that tables of one `around` have the same entries where their ranges overlap (to the rounding
+    of sums, which differs at the end of a chunk of lines).
+
+    Args:
+      needed: the positions y and x that the tables are asked for.
+      around: the positions of the lines, y and x, that are the partners.
+      resolution: at which the generator was trained, px.
+      tolerance: 8-bit steps; infinity leaves the first entries and the middles between them.
+
+    Raises:
+      ValueError: a range is too long for a table.
+    """
+    # To half an interval, bfloat16's rounding would look like a kink.
+    image = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), image)
+    partners = []
+    across = mesh.devices.shape[1] * render.tiling(mesh).tile
+    for axis, (low, high) in enumerate(around):
+        count = math.ceil(min((high - low) * (resolution - 1), PARTNERS) / across) * across
+        t = low + (high - low) * (np.arange(count) + 0.5) / count
+        partners.append(evaluate(image, axis, t, mesh))
+    pitch = 1.0 / (DENSITY * (resolution - 1))
+    rows, columns = (
+        _make_table(image, axis, needed[axis], partners[1 - axis], pitch, tolerance, mesh)
+        for axis in (0, 1)
+    )
+    return rows, columns
+
+
+def _make_table(
+    image: biline.Image,
+    axis: int,
+    needed: Range,
+    partners: np.ndarray,
+    pitch: float,
+    tolerance: float,
+    mesh: Mesh,
+) -> Table:
+    """The table of an axis, first with an entry every pitch."""
+    most = MAX_BYTES // biline.line_bytes(image)
+    first, last = math.floor(needed.low / pitch), math.floor(needed.high / pitch) + 1
+    if (count := 2 * (last - first) + 1) > most:
+        raise ValueError(
+            f"the warp reaches positions from {needed.low:.4g} to {needed.high:.4g}, the image "
+            f"being from 0 to 1: their table takes {count * biline.line_bytes(image) / 2**20:.0f} "
+            f"MiB, more than {MAX_BYTES / 2**20:.0f}"
+        )
+    t = np.arange(first, last + 1) * pitch
+    lines = evaluate(image, axis, t, mesh)
+    below = np.arange(len(t) - 1)  # Entries at the ends of the intervals that may be too long.
+    above, kept = below + 1, None
+    while len(below) and pitch > FINEST and len(t) + len(below) <= most:
+        middle = len(t) + np.arange(len(below))
+        t = np.concatenate([t, (t[below] + t[above]) / 2])
+        exact, guess = evaluate(image, axis, t[middle], mesh), (lines[below] + lines[above]) / 2
+        lines = np.concatenate([lines, exact])
+        if kept is None:
+            kept = _most_sensitive(image, exact, guess, partners, mesh)
+            failed = np.full(len(below), tolerance < math.inf)
+        else:
+            failed = _worst(image, exact, guess, partners, kept, mesh) > tolerance
+        below, middle, above = below[failed], middle[failed], above[failed]
+        below, above = np.concatenate([below, middle]), np.concatenate([middle, above])
+        kept = np.tile(kept[failed], (2, 1))
+        pitch /= 2
+    # Powers of two, so that few compiled shapes serve all pictures.
+    length = max(2 ** math.ceil(math.log2(len(t))), render.tiling(mesh).tile)
+    order = np.argsort(t)
+    padded = np.zeros((length, *lines.shape[1:]), np.float32)
+    np.take(lines, order, axis=0, out=padded[: len(t)])
+    return Table(jax.device_put(padded, sharding.named(mesh, "image")), t[order])
+
+
+def _most_sensitive(
+    image: biline.Image, exact: np.ndarray, guess: np.ndarray, partners: np.ndarray, mesh: Mesh
+) -> np.ndarray:
+    """Of lines [M, K, R, B] that are guessed, the partners whose pixels change most: [M, S]."""
+    tile = render.tile_on(mesh)
+    down, across = (n * render.tiling(mesh).tile for n in mesh.devices.shape)
+    kept = np.empty((len(exact), KEPT), np.int32)
+
+    def chunk(start: int) -> None:
+        some = np.resize(np.arange(start, min(start + down, len(exact))), down)
+        errors = np.empty((down, len(partners)), np.float32)
+        for first in range(0, len(partners), across):
+            columns = partners[first : first + across]
+            true, wrong = (np.asarray(tile(image, side[some], columns)) for side in (exact, guess))
+            errors[:, first : first + across] = np.abs(true - wrong).max(axis=-1)
+        parts = errors.reshape(down, KEPT, -1)
+        kept[some] = parts.argmax(axis=-1) + np.arange(KEPT) * parts.shape[-1]
+
+    _in_threads(chunk, range(0, len(exact), down), mesh)
+    return kept
+
+
+def _worst(
+    image: biline.Image,
+    exact: np.ndarray,
+    guess: np.ndarray,
+    partners: np.ndarray,
+    kept: np.ndarray,
+    mesh: Mesh,
+) -> np.ndarray:
+    """By how much guessed lines [M, K, R, B] change any pixel of partners [M, S]: 8-bit steps."""
+    span = mesh.size * render.tiling(mesh).tile
+    worst = np.empty(len(exact))
+
+    def chunk(start: int) -> None:
+        some = np.resize(np.arange(start, min(start + span, len(exact))), span)
+        worst[some] = _errors_on(mesh)(image, exact[some], guess[some], partners, kept[some])
+
+    _in_threads(chunk, range(0, len(exact), span), mesh)
+    return 127.5 * worst
+
+
+@functools.cache
+def _errors_on(mesh: Mesh) -> Callable[..., jax.Array]:
+    """image, lines and guesses [n T, K, R, B], partners, those kept [n T, S] -> [n T], [-1, 1]."""
+    specs = sharding.PARTITION_SPECS
+
+    def error(image, partners, exact, guess, kept):
+        # compose() does not tell rows from columns.
+        true, wrong = biline.image_pixels(image, jnp.stack([exact, guess]), partners[kept])
+        return jnp.abs(true - wrong).max()
+
+    def errors(image, exact, guess, partners, kept):
+        of_one = functools.partial(error, image, partners)
+        return jax.lax.map(lambda each: of_one(*each), (exact, guess, kept), batch_size=GROUP)
+
+    split, whole = specs["positions"], specs["image"]
+    parts = jax.shard_map(
+        errors, mesh=mesh, in_specs=(whole, split, split, whole, split), out_specs=split
+    )
+    return jax.jit(parts, compiler_options=render.tiling(mesh).options)
+
+
+def _in_threads(work: Callable, parts: range, mesh: Mesh) -> None:
+    """Does the work on every part, as many at a time as keep the devices busy."""
+    if len(parts) == 1:
+        work(parts[0])
+        return
+    with render.worker_threads(render.tiling(mesh).threads) as submit:
+        for future in [submit(work, part) for part in parts]:
+            future.result()
