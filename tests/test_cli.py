@@ -374,7 +374,7 @@ def test_wrong_styles_are_named(tmp_path, styles):
     ("argument", "message"),
     [
         ("--styles=5:9", "layer 9 must be from 0 to 4"),
-        ("--cutoff=9", "cutoff=9 must be from 0 to 5"),
+        ("--cutoff=9", "cutoff=9 must be a whole number from 0 to 5"),
         ("--supersample=0", "supersample=0"),
         ("--warp=twirl:3", "'twirl:3'"),
         ("--warp=fisheye:2", "fisheye:2 must be from 0 up to"),

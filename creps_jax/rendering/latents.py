@@ -63,8 +63,10 @@ def check_label(label: int | None, num_classes: int) -> None:
 
 def check_cutoff(cutoff: int | None, num_ws: int) -> None:
     """Raises ValueError unless the cutoff is None or a number of layers."""
-    if cutoff is not None and not 0 <= cutoff <= num_ws:
-        raise ValueError(f"cutoff={cutoff} must be from 0 to {num_ws}, the number of layers")
+    if cutoff is not None and cutoff not in range(num_ws + 1):
+        raise ValueError(
+            f"cutoff={cutoff} must be a whole number from 0 to {num_ws}, the number of layers"
+        )
 
 
 def check_styles(styles: Mapping[int, int], num_ws: int) -> None:

@@ -143,36 +143,41 @@ class Painter:
 
     def plan(
         self,
-        size: tuple[int, int] | None = None,
+        size: int | tuple[int, int] | None = None,
         window: tuple[int, int, int, int] | None = None,
-        sampling: coordinates.Sampling = coordinates.centers,
+        sampling: str | coordinates.Sampling = coordinates.centers,
         supersample: int | None = None,
-        warp: warping.Map | None = None,
+        warp: str | warping.Map | None = None,
     ) -> Plan:
         """What to paint of an image.
 
         Args:
-          size: height and width of the frame, px; None: the training resolution.
+          size: height and width of the frame, px; a number: of a square; None: the resolution.
           window: y0, x0, y1, x1 in pixels of the frame, half-open; None: all of it.
-          sampling: where in the image the frame's pixels are (coordinates.SAMPLINGS).
+          sampling: where in the image the frame's pixels are, or a name of coordinates.SAMPLINGS.
           supersample: a pixel is the mean of k x k; None: of 1, but for pixel centres below the
             training resolution of two a training pixel, so that small images are not aliased.
           warp: (h, w, size) -> (i, j): pixel (h, w) shows what is at (i, j) without it; float64
             px, h [H, 1] and w [1, W]. If i is [H, 1] and j [1, W], all lines are exact; else they
-            are interpolated. See the functions of rendering.warp.
+            are interpolated. See the functions of rendering.warp; 'rotate:30' is one of them.
 
         Raises:
           ValueError: says which argument is out of range, its value and what it must be.
         """
-        size = (self.resolution, self.resolution) if size is None else size
-        if np.shape(size) != (2,) or any(int(n) != n for n in size):
-            raise ValueError(f"size={size} must be (height, width) in whole px")
+        size = self._size(size)
+        if isinstance(sampling, str):
+            if sampling not in coordinates.SAMPLINGS:
+                names = ", ".join(coordinates.SAMPLINGS)
+                raise ValueError(f"sampling={sampling!r} must be one of {names}")
+            sampling = coordinates.SAMPLINGS[sampling]
+        if isinstance(warp, str):
+            warp = warping.parse(warp)
         rendering.make_frame(size, self.resolution, sampling)
         whole = rendering.resolve_window(window, size)
         if supersample is None:
             antialiased = sampling is coordinates.centers
             factors = rendering.antialiasing(size, self.resolution) if antialiased else (1, 1)
-        elif supersample < 1:
+        elif supersample < 1 or int(supersample) != supersample:
             raise ValueError(f"supersample={supersample} must be a whole number from 1 up")
         else:
             factors = supersample, supersample
@@ -190,8 +195,7 @@ class Painter:
         Takes the arguments of stream() and raises what it raises.
         """
         parts = self.stream(seed, **options)
-        size = options.get("size") or (self.resolution, self.resolution)
-        window = rendering.resolve_window(options.get("window"), size)
+        window = rendering.resolve_window(options.get("window"), self._size(options.get("size")))
         channels = self.generator.config.image_channels
         pixels = np.empty((*window.shape, channels), options.get("dtype", np.uint8))
         for part, values in parts:
@@ -208,11 +212,11 @@ class Painter:
         truncation: float = 1.0,
         cutoff: int | None = None,
         styles: Mapping[int, int] | None = None,
-        size: tuple[int, int] | None = None,
+        size: int | tuple[int, int] | None = None,
         window: tuple[int, int, int, int] | None = None,
-        sampling: coordinates.Sampling = coordinates.centers,
+        sampling: str | coordinates.Sampling = coordinates.centers,
         supersample: int | None = None,
-        warp: warping.Map | None = None,
+        warp: str | warping.Map | None = None,
         dtype: type = np.uint8,
     ) -> Iterator[tuple[Window, np.ndarray]]:
         """Yields (window, pixels) tile by tile, pixels uint8 or float32 [height, width, channels].
@@ -286,6 +290,15 @@ class Painter:
         return warping.Warped(
             plan.size, plan.warp, self.resolution, plan.sampling, plan.supersample
         )
+
+    def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
+        """Height and width, px, of what plan() takes for a size."""
+        if size is None:
+            return self.resolution, self.resolution
+        sides = (size, size) if np.ndim(size) == 0 else tuple(size)
+        if len(sides) != 2 or any(int(n) != n for n in sides):
+            raise ValueError(f"size={size} must be (height, width) in whole px, or one number")
+        return int(sides[0]), int(sides[1])
 
     def _frame(self, plan: Plan) -> rendering.Frame | None:
         """The frame whose lines are the plan's; None if each pixel has lines of its own."""

@@ -33,6 +33,7 @@ from creps_jax.model.generator import Generator, Variables
 MAX_SIDE_PX = 2**20  # Beyond it float32 positions no longer tell neighbouring pixels apart.
 BLOCK = 512  # px; what is streamed at a time.
 LINES_BYTES = 128 * 2**20  # of bi-lines held at a time, about.
+AHEAD = 12  # tiles a thread that are computed before they are asked for
 
 
 class Window(NamedTuple):
@@ -253,20 +254,19 @@ def stream(
         def lines(axis: int, chunk: int) -> Future:
             return submit(compute_lines, axis, chunk)
 
-        def submit_tiles(ys: range, xs: range) -> list[Future]:
-            # All lines first: no tile waits for one that is queued behind another tile.
-            rows = [(lines(0, i // across), i % across) for i in ys]
-            columns = [(lines(1, j // down), j % down) for j in xs]
-            return [submit(compute_tile, *r, *c) for r, c in itertools.product(rows, columns)]
+        def submit_tile(i: int, j: int) -> Future:
+            # Lines first: threads take up work in order, so no tile waits for one behind it.
+            rows, columns = lines(0, i // across), lines(1, j // down)
+            return submit(compute_tile, rows, i % across, columns, j % down)
 
         in_strips = sorted(windows, key=lambda window: window.x0 * supersample[1] // strip)
         tile = (down * side, across * side)
-        yield from assemble(in_strips, submit_tiles, tile, supersample, tiling(mesh).threads)
+        yield from assemble(in_strips, submit_tile, tile, supersample, tiling(mesh).threads)
 
 
 def assemble(
-    windows: Iterable[Window],
-    submit_tiles: Callable[[range, range], list[Future]],
+    windows: Sequence[Window],
+    submit_tile: Callable[[int, int], Future],
     tile: tuple[int, int],
     supersample: tuple[int, int],
     threads: int,
@@ -274,43 +274,45 @@ def assemble(
     """Yields every window, put together from tiles that are computed ahead.
 
     Args:
-      submit_tiles: (rows, columns of the frame's grid of tiles) -> the tiles to come, row by row.
+      submit_tile: (row, column of the frame's grid of tiles) -> the tile to come.
       tile: height and width of a tile, px of the frame.
     """
-    pending: collections.deque[tuple[Window, range, range, collections.deque[Future]]]
-    pending = collections.deque()
-    for window in windows:
-        ys, xs = (
-            range(start * k // n, math.ceil(stop * k / n))
-            for start, stop, k, n in zip(window[:2], window[2:], supersample, tile, strict=True)
+
+    def places(window: Window) -> Iterator[tuple[int, int]]:
+        ends = zip(window[:2], window[2:], supersample, tile, strict=True)
+        return itertools.product(
+            *(range(start * k // n, math.ceil(stop * k / n)) for start, stop, k, n in ends)
         )
-        pending.append((window, ys, xs, collections.deque(submit_tiles(ys, xs))))
-        # The threads must not run dry while a window is put together and used.
-        while sum(len(tiles) for *_, tiles in pending) > 3 * threads + len(pending[0][-1]):
-            yield _paste(*pending.popleft(), tile, supersample)
-    while pending:
-        yield _paste(*pending.popleft(), tile, supersample)
+
+    submitted = itertools.starmap(submit_tile, itertools.chain.from_iterable(map(places, windows)))
+    # The threads must not run dry while a window is put together and used.
+    ahead = collections.deque(itertools.islice(submitted, AHEAD * threads))
+
+    def tiles() -> Iterator[np.ndarray]:
+        while ahead:
+            part = ahead.popleft().result()
+            ahead.extend(itertools.islice(submitted, 1))
+            yield part
+
+    coming = tiles()
+    for window in windows:
+        yield window, _paste(window, zip(places(window), coming, strict=False), tile, supersample)
 
 
 def _paste(
     window: Window,
-    ys: range,
-    xs: range,
-    tiles: collections.deque[Future],
+    tiles: Iterable[tuple[tuple[int, int], np.ndarray]],
     tile: tuple[int, int],
     supersample: tuple[int, int],
-) -> tuple[Window, np.ndarray]:
-    """The window's pixels: what of its tiles lies inside it, or the means of its boxes.
-
-    Takes the tiles, so that no more of them are held than are computed ahead.
-    """
+) -> np.ndarray:
+    """The window's pixels: what of its tiles lies inside it, or the means of its boxes."""
     down, across = supersample
     top, left, bottom, right = (
         edge * k for edge, k in zip(window, (*supersample, *supersample), strict=True)
     )
     pixels: np.ndarray | None = None
-    for i, j in itertools.product(ys, xs):
-        y, x, part = i * tile[0], j * tile[1], tiles.popleft().result()
+    for (i, j), part in tiles:
+        y, x = i * tile[0], j * tile[1]
         part = part[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
         y, x = max(y, top), max(x, left)
         if pixels is None:
@@ -327,7 +329,7 @@ def _paste(
         pixels[y : y + part.shape[0], x : x + part.shape[1]] += part
     if supersample != (1, 1):
         pixels /= np.float32(down * across)
-    return window, pixels
+    return pixels
 
 
 @contextlib.contextmanager

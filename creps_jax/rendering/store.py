@@ -24,6 +24,8 @@ from creps_jax.rendering.render import Window
 CHUNK = 512  # px
 MARK = "creps_jax:"
 
+SCHEMES = ("gs", "s3", "file")  # of URLs
+
 _log = logging.getLogger(__name__)
 
 _UNFINISHED, _FINISHED = "partial.json", "zarr.json"
@@ -211,6 +213,11 @@ def _os_errors() -> Iterator[None]:
 
 
 def read_document(url: str) -> bytes:
-    """The zarr.json of the array at a URL; empty if there is none."""
+    """The zarr.json of the array at a URL; empty if there is none.
+
+    Unlike what comes later, gives up within half a minute where there is no network.
+    """
+    retries = {f"{scheme}_request_retries": {"max_retries": 4} for scheme in ("gcs", "s3")}
     with _os_errors():
-        return ts.KvStore.open(f"{url}/").result().read(_FINISHED).result().value
+        files = ts.KvStore.open(f"{url}/", context=ts.Context(retries)).result()
+        return files.read(_FINISHED).result().value

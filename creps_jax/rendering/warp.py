@@ -12,7 +12,6 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from typing import NamedTuple
 
 import jax
@@ -253,11 +252,8 @@ def stream(
         return np.asarray(tile_on(mesh)(image, rows.lines, columns.lines, *places))
 
     with render.worker_threads(threads) as submit:
-
-        def submit_tiles(ys: range, xs: range) -> list[Future]:
-            return [submit(compute_tile, i, j) for i, j in itertools.product(ys, xs)]
-
-        yield from render.assemble(windows, submit_tiles, tile, picture.supersample, threads)
+        submit_tile = functools.partial(submit, compute_tile)
+        yield from render.assemble(windows, submit_tile, tile, picture.supersample, threads)
 
 
 def interpolation_error(

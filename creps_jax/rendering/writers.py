@@ -24,7 +24,15 @@ import numpy as np
 
 from creps_jax.rendering import encoders
 from creps_jax.rendering.render import Window
-from creps_jax.rendering.store import CHUNK, MARK, Picture, Store, read_document, signature
+from creps_jax.rendering.store import (
+    CHUNK,
+    MARK,
+    SCHEMES,
+    Picture,
+    Store,
+    read_document,
+    signature,
+)
 
 # Windows in the frame's px -> each with its pixels, uint8 [height, width, channels], in any order.
 Paint = Callable[[list[Window]], Iterator[tuple[Window, np.ndarray]]]
@@ -112,7 +120,8 @@ def check(path: str | os.PathLike, picture: Picture) -> None:
             f"exceed PNG's {_PNG_MAX_SIDE_PX} px a side: write .tif or .zarr"
         )
     if output.path is None:
-        if output.store(picture).is_foreign():
+        # In this order: where there is no network, the first soon says so.
+        if MARK.encode() not in _head(output) and output.store(picture).is_foreign():
             raise FileExistsError(f"{path} holds what was not written by creps: move it away")
         return
     make_folder(output.path.parent)
@@ -178,6 +187,8 @@ class _Output(NamedTuple):
 def _output(path: str | os.PathLike) -> _Output:
     url = os.fspath(path).rstrip("/")
     suffix, is_remote = PurePosixPath(url).suffix.lower(), "://" in url
+    if is_remote and (scheme := url.partition("://")[0]) not in SCHEMES:
+        raise ValueError(f"{url}: {scheme}:// must be one of {', '.join(SCHEMES)}, or a local path")
     possible = [".zarr"] if is_remote else [*_ENCODERS]
     if suffix not in possible:
         raise ValueError(f"{url}: the suffix {suffix!r} must be one of {', '.join(possible)}")

@@ -335,15 +335,19 @@ def test_styles_take_layers_from_other_seeds(model, painter):
         ({"seed": 2**32}, "seed=4294967296 must be from 0 to 4294967295"),
         ({"seed": -1}, "seed=-1"),
         ({"seed": 0, "truncation": float("nan")}, "truncation=nan"),
-        ({"seed": 0, "cutoff": 8}, "cutoff=8 must be from 0 to 7"),
+        ({"seed": 0, "cutoff": 8}, "cutoff=8 must be a whole number from 0 to 7"),
+        ({"seed": 0, "cutoff": 1.5}, "cutoff=1.5 must be a whole number"),
         ({"seed": 0, "styles": {7: 1}}, "layer 7 must be from 0 to 6"),
         ({"seed": 0, "size": (0, 8)}, "size=0x8"),
         ({"seed": 0, "supersample": 0}, "supersample=0"),
+        ({"seed": 0, "supersample": 1.5}, "supersample=1.5 must be a whole number"),
+        ({"seed": 0, "sampling": "corners"}, "sampling='corners' must be one of centers, endpoi"),
+        ({"seed": 0, "warp": "twirl:3"}, "NAME:AMOUNT .* got 'twirl:3'"),
         ({"seed": 0, "dtype": np.float64}, "dtype=.*float64"),
         ({}, "either a seed or ws"),
         ({"ws": np.zeros((7, 12)), "truncation": 0.5}, "make ws: give them to latents"),
         ({"ws": np.full((7, 12), np.nan)}, "ws must be finite"),
-        ({"seed": 0, "size": 512}, r"size=512 must be \(height, width\)"),
+        ({"seed": 0, "size": 8.5}, r"size=8.5 must be \(height, width\) in whole px, or one"),
         ({"seed": 0, "size": (64, 64, 3)}, r"size=\(64, 64, 3\) must be \(height, width\)"),
         ({"ws": np.zeros((7, 3))}, r"ws has shape \(7, 3\), must be \(7, 12\)"),
     ],
@@ -351,6 +355,14 @@ def test_styles_take_layers_from_other_seeds(model, painter):
 def test_what_is_out_of_range_is_named_before_any_work(painter, options, message):
     with pytest.raises(ValueError, match=message):
         painter.stream(**options)
+
+
+def test_squares_samplings_and_warps_have_short_names(painter):
+    short = painter.plan(8, sampling="endpoints", supersample=2)
+    assert short == painter.plan((8, 8), sampling=coordinates.endpoints, supersample=2)
+    warped = painter.plan(8, warp="shear:.5").warp(np.array([[0.0]]), np.array([[0.0]]), (8, 8))
+    np.testing.assert_allclose(warped, warp.shear(0.5)(np.zeros((1, 1)), np.zeros((1, 1)), (8, 8)))
+    assert painter.render(0, size=8).shape == (8, 8, 3)
 
 
 def test_every_class_has_its_own_latents(conditional):

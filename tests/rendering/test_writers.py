@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -543,6 +544,21 @@ def test_an_unknown_suffix_names_what_is_possible(tmp_path, name):
         check(name, PICTURE)
     with pytest.raises(ValueError, match=r"must be one of .*\.zarr"):
         write(name, PICTURE, unused)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "ftp", "memory", ""])
+def test_an_unknown_scheme_names_what_is_possible(scheme):
+    with pytest.raises(ValueError, match=rf"a.zarr: {scheme}:// must be one of gs, s3, file"):
+        check(f"{scheme}://host/a.zarr", PICTURE)
+
+
+def test_a_bucket_that_cannot_be_reached_is_an_error_soon(monkeypatch):
+    monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", "http://127.0.0.1:9")  # Nobody listens there.
+    monkeypatch.setenv("GCE_METADATA_ROOT", "127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.raises(OSError, match="retry attempts failed"):
+        check("gs://bucket-of-a/a.zarr", PICTURE)
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize(
