@@ -744,8 +744,3 @@ def test_what_was_not_written_by_creps_at_a_url_is_not_deleted(tmp_path):
     with pytest.raises(FileExistsError, match=r"a\.zarr holds what was not written by creps"):
         write(f"file://{tmp_path}/a.zarr", PICTURE, unused)
     assert contents(tmp_path) == {"a.zarr/mine/x": b"precious"}
-
-
-def test_a_url_that_cannot_be_is_an_oserror():
-    with pytest.raises(OSError, match="nowhere"):
-        check("nowhere://bucket/a.zarr", PICTURE)
