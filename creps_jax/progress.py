@@ -32,7 +32,7 @@ class Progress:
 
     def advance(self, units: float, pixels: int) -> None:
         """Counts what is done now."""
-        self._done += units
+        self._done = round(self._done + units, 6)  # Thirds of an image add up to one.
         self._pixels += pixels
         now = time.monotonic()
         elapsed = max(now - self._start, 1e-9)

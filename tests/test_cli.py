@@ -402,6 +402,14 @@ def test_writing_tells_how_far_it_is(workdir, tmp_path, monkeypatch):
             of_unit = [a for a in advanced if a[0] == unit]
             assert sum(a[1] for a in of_unit) == pytest.approx(tiles)
             assert sum(a[2] for a in of_unit) == 600 * 700
+    advanced.clear()
+    creps_render(workdir, tmp_path, "--seeds=0-2", "--size=600x700")
+    assert {a[0] for a in advanced} == {"images"} and len(advanced) == 3 * 4
+    assert sum(a[1] for a in advanced) == pytest.approx(3)
+    advanced.clear()
+    creps_render(workdir, tmp_path, "--seeds=0-3", "--size=600x700")
+    assert advanced[:3] == [("images", 1, 0)] * 3
+    assert sum(a[1] for a in advanced[3:]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("out", ["", "a.npy", "large.tfi"])

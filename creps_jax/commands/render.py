@@ -178,24 +178,23 @@ def render(
     with option("--out"):
         writers.check(paths[0], picture(parsed_seeds[0])[1])
 
-    images = "1 image" if len(paths) == 1 else f"{len(paths)} images"
-    height, width = plan.window.shape
-    typer.echo(f"{images} of {height}x{width} px, on {painter.device}, to {out}")
     work = list(zip(parsed_seeds, paths, strict=True))
     if len(work) > 1:  # Whole images are dealt out, not the blocks of each.
         work, index, count = work[index::count], 0, 1
+    images = "1 image" if len(work) == 1 else f"{len(work)} images"
+    height, width = plan.window.shape
+    typer.echo(f"{images} of {height}x{width} px, on {painter.device}, to {out}")
     complete = True
     with one_line_errors(OSError, ValueError, MemoryError), progress() as shown:
         for seed, path in work:
             ws, whole = picture(seed)
             if writers.is_finished(path, whole.key):
                 typer.echo(f"{path} is complete already")
-            if len(work) == 1:
-                complete = write_picture(painter, plan, ws, whole, path, (index, count), shown)
-                continue
-            shown.stage(len(work), "images")
-            write_picture(painter, plan, ws, whole, path)
-            shown.advance(1, height * width)
+                shown.stage(len(work), "images")
+                shown.advance(1, 0)
+            complete = write_picture(
+                painter, plan, ws, whole, path, (index, count), len(work), shown
+            )
     if count > 1:
         typer.echo(
             f"{out} is complete"
@@ -210,11 +209,14 @@ def write_picture(
     ws: "np.ndarray",
     picture: "Picture",
     path: str,
-    part: tuple[int, int] = (0, 1),
-    shown: Progress | None = None,
+    part: tuple[int, int],
+    images: int,
+    shown: Progress,
 ) -> bool:
-    """Writes what is missing of a part of a picture; whether the picture is complete then."""
+    """Writes what is missing of a part of a picture, of so many; whether it is complete then."""
     from creps_jax.rendering import writers
+
+    area = math.prod(picture.window.shape)
 
     def paint(windows: "list[Window]") -> "Iterator[tuple[Window, np.ndarray]]":
         image = painter.image(ws)
@@ -227,14 +229,17 @@ def write_picture(
             )
         for window, pixels in painter.paint(image, plan, windows, tables=tables):
             yield window, pixels
-            if shown:
+            painted = math.prod(window.shape)
+            if images == 1:
                 shown.stage(len(windows), "tiles painted")
-                shown.advance(1, math.prod(window.shape))
+                shown.advance(1, painted)
+            else:
+                shown.stage(images, "images")
+                shown.advance(painted / area, painted)
 
     def encoded(pixels: int) -> None:
-        if shown:
-            tiles = math.prod(picture.window.shape) / writers.CHUNK**2
-            shown.stage(tiles, "tiles written")
+        if images == 1:
+            shown.stage(area / writers.CHUNK**2, "tiles written")
             shown.advance(pixels / writers.CHUNK**2, pixels)
 
     return writers.write(path, picture, paint, block=painter.block, part=part, encoded=encoded)
