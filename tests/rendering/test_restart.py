@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -110,3 +111,41 @@ def test_parts_may_run_one_after_the_other(workdir, expected, tmp_path):
     assert len(chunks(out)) == CHUNKS // 2
     finish(start(workdir, out, "--part=0/2"))
     np.testing.assert_array_equal(read(out), expected)
+
+
+ONE_OF_TWO = """
+import sys
+import jax
+jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+import creps_jax
+from creps_jax.rendering import writers
+painter = creps_jax.load(sys.argv[3])
+assert (painter.mesh.size, jax.device_count()) == (2, 4)  # Its own devices, of all there are.
+ws, plan = painter.latents(3), painter.plan(1500)
+picture = writers.Picture(plan.window, 3, painter.key(ws, *plan[:2]))
+paint = lambda windows: painter.paint(painter.image(ws), plan, windows)
+part = jax.process_index(), jax.process_count()
+done = writers.write(sys.argv[4], picture, paint, block=painter.block, part=part)
+print("complete:", done)
+"""
+
+
+def test_processes_of_one_distributed_program_each_paint_their_part(workdir, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    out, flags = tmp_path / "shared.zarr", "--xla_force_host_platform_device_count=2"
+    arguments = [str(workdir), str(out)]
+    parts = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_OF_TWO, address, str(index), *arguments],
+            env=os.environ | {"XLA_FLAGS": flags},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    outputs = [finish(part) for part in parts]
+    assert any("complete: True" in output for output in outputs)
+    whole = creps_jax.load(workdir).render(3, size=1500)
+    np.testing.assert_array_equal(read(out), whole)
