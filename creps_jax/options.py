@@ -195,6 +195,8 @@ def output_paths(out: str, seeds: list[int]) -> list[str]:
             f"cannot write {out}: name a file that ends in {', '.join(PICTURES)}, or a folder, "
             "with a / at its end if it has a suffix"
         )
+    if suffix not in PICTURES and "://" in out:
+        raise ValueError(f"{out} must end in .zarr: folders of images are written to a disk")
     if suffix not in PICTURES:
         return [f"{out}/seed{seed:04d}.png" for seed in seeds]
     if len(seeds) > 1:

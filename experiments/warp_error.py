@@ -2,7 +2,7 @@
 
     python -m experiments.warp_error --workdir=runs/demo --out=experiments/demo/warp_error.csv
 
-All pixels of 12 pictures of 200 x 200 px, for tables whose intervals are halved until the line in
+All pixels of 32 pictures of 120 x 120 px, for tables whose intervals are halved until the line in
 their middle is right to a tolerance: rendering.tables.TOLERANCE is the default, infinity a table of
 four entries a training pixel everywhere. `nothing` is the frame itself, made as if it were warped.
 """
@@ -17,14 +17,14 @@ import numpy as np
 import creps_jax
 from creps_jax.rendering import tables, warp
 
-SEEDS = range(12)
-SIZE = (200, 200)
-TOLERANCES = (math.inf, 1.0, 1 / 4, tables.TOLERANCE)
+SEEDS = range(32)
+SIZE = (120, 120)
+TOLERANCES = (math.inf, 1 / 4, tables.TOLERANCE)
 MAPS = {
     "nothing": lambda h, w, size: (h + 0 * w, w + 0 * h),
     "rotate:30": warp.rotate(30),
     "perspective:20": warp.perspective(20),
-    "fisheye:.5": warp.fisheye(0.5),
+    "fisheye:.9": warp.fisheye(0.9),
     "polar:1": warp.polar(),
 }
 

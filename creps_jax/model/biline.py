@@ -189,6 +189,11 @@ def fold(lines: Parameters, pixels: Parameters, freqs: Array, w: Array, dtype: A
     )
 
 
+def in_float32(image: Image) -> Image:
+    """The image whose products are computed in float32, from the same weights."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), image)
+
+
 def image_lines(image: Image, t: Array, axis: Array) -> Array:
     """Bi-lines at positions t [L], axis [L] (0: row, 1: column): float32 [L, K, R, B]."""
     lines = jax.vmap(line, (None, None, None, 0, 0))

@@ -29,7 +29,7 @@ def centers(i: np.ndarray, n: int, r: int) -> np.ndarray:
 def endpoints(i: np.ndarray, n: int, r: int) -> np.ndarray:
     """The official program's grid, both ends included at every size: t = i/(n-1)."""
     if n < 2:
-        raise ValueError(f"endpoint sampling needs at least 2 pixels an axis, this one has {n}")
+        raise ValueError(f"sampling=endpoints needs a size of at least 2 px an axis, got {n}")
     return i / (n - 1)
 
 

@@ -4,6 +4,7 @@ Shapes: z [z_dim]; ws [num_ws, w_dim].
 """
 
 import functools
+import numbers
 from collections.abc import Mapping
 
 import jax
@@ -19,8 +20,8 @@ def draw_z(seed: int, z_dim: int) -> np.ndarray:
     Raises:
       ValueError: the seed is out of range.
     """
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed={seed} must be from 0 to {2**32 - 1}")
+    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed!r} must be a whole number from 0 to {2**32 - 1}")
     return np.asarray(jax.random.normal(rng.stream(jax.random.key(seed), "z", 0), (z_dim,)))
 
 

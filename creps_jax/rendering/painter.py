@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import math
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from creps_jax.rendering.tables import Table
 Tables = tuple[Table, Table]  # of rows and of columns
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-WARP_SAMPLE = 1024  # pixels whose error is measured
+WARP_SAMPLE = 1024  # whose error is measured
 
 
 class Plan(NamedTuple):
@@ -165,20 +166,19 @@ class Painter:
           ValueError: says which argument is out of range, its value and what it must be.
         """
         size = self._size(size)
-        if isinstance(sampling, str):
-            if sampling not in coordinates.SAMPLINGS:
-                names = ", ".join(coordinates.SAMPLINGS)
-                raise ValueError(f"sampling={sampling!r} must be one of {names}")
-            sampling = coordinates.SAMPLINGS[sampling]
-        if isinstance(warp, str):
-            warp = warping.parse(warp)
+        sampling = coordinates.SAMPLINGS.get(sampling, sampling)
+        if not callable(sampling):
+            names = ", ".join(coordinates.SAMPLINGS)
+            raise ValueError(f"sampling={sampling!r} must be one of {names}, or a function")
+        if warp is not None:
+            warp = warping.check(warp, size)
         rendering.make_frame(size, self.resolution, sampling)
         whole = rendering.resolve_window(window, size)
         if supersample is None:
             antialiased = sampling is coordinates.centers
             factors = rendering.antialiasing(size, self.resolution) if antialiased else (1, 1)
-        elif supersample < 1 or int(supersample) != supersample:
-            raise ValueError(f"supersample={supersample} must be a whole number from 1 up")
+        elif not _is_whole(supersample) or supersample < 1:
+            raise ValueError(f"supersample={supersample!r} must be a whole number from 1 up")
         else:
             factors = supersample, supersample
         fine = tuple(n * k for n, k in zip(size, factors, strict=True))
@@ -274,14 +274,18 @@ class Painter:
     def warp_error(self, image: biline.Image, plan: Plan, tables: Tables) -> tuple[float, float]:
         """The greatest and the mean error of interpolated lines, 8-bit steps.
 
-        Of WARP_SAMPLE pixels at random places of the plan's window.
+        Of WARP_SAMPLE samples of pixels at random places of the plan's window.
 
         Args:
           tables: of tables().
         """
-        random, ends = np.random.default_rng(0), zip(plan.window[:2], plan.window[2:], strict=True)
-        h, w = (random.integers(*end, WARP_SAMPLE) for end in ends)
-        picture = self.warped(plan)
+        picture, random = self.warped(plan), np.random.default_rng(0)
+        h, w = (
+            picture.samples(axis, 0, plan.size[axis] * k)[
+                random.integers(plan.window[axis] * k, plan.window[axis + 2] * k, WARP_SAMPLE)
+            ]
+            for axis, k in enumerate(plan.supersample)
+        )
         steps = warping.interpolation_error(image, picture, tables, h, w, self.mesh)
         return float(steps.max()), float(steps.mean())
 
@@ -295,10 +299,11 @@ class Painter:
         """Height and width, px, of what plan() takes for a size."""
         if size is None:
             return self.resolution, self.resolution
-        sides = (size, size) if np.ndim(size) == 0 else tuple(size)
-        if len(sides) != 2 or any(int(n) != n for n in sides):
-            raise ValueError(f"size={size} must be (height, width) in whole px, or one number")
-        return int(sides[0]), int(sides[1])
+        if _is_whole(size):
+            return int(size), int(size)
+        if np.shape(size) != (2,) or not all(map(_is_whole, size)):
+            raise ValueError(f"size={size!r} must be (height, width) in whole px, or one number")
+        return int(size[0]), int(size[1])
 
     def _frame(self, plan: Plan) -> rendering.Frame | None:
         """The frame whose lines are the plan's; None if each pixel has lines of its own."""
@@ -322,3 +327,8 @@ class Painter:
             digest.update(jax.tree_util.keystr(path).encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest
+
+
+def _is_whole(value: object) -> bool:
+    """Whether it is one whole number."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -17,6 +17,7 @@ import contextlib
 import functools
 import itertools
 import math
+import numbers
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -88,7 +89,7 @@ def make_frame(
         if not 1 <= side <= MAX_SIDE_PX:
             raise ValueError(
                 f"size={size[0]}x{size[1]} (height x width) must be from 1 to {MAX_SIDE_PX} px "
-                "a side: beyond it float32 positions no longer tell neighbouring pixels apart"
+                "a side, beyond which float32 positions no longer tell neighbouring pixels apart"
             )
         coordinates.positions(0, 1, side, resolution, sampling)
 
@@ -105,7 +106,10 @@ def resolve_window(window: tuple[int, int, int, int] | None, size: tuple[int, in
       ValueError: the window is empty or not inside the frame.
     """
     height, width = size
-    y0, x0, y1, x1 = (0, 0, height, width) if window is None else window
+    corners = (0, 0, height, width) if window is None else window
+    if np.shape(corners) != (4,) or not all(isinstance(n, numbers.Integral) for n in corners):
+        raise ValueError(f"window={window!r} must be (y0, x0, y1, x1) in whole px")
+    y0, x0, y1, x1 = map(int, corners)
     if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
         raise ValueError(
             f"y0,x0,y1,x1 = {y0},{x0},{y1},{x1} must satisfy 0 <= y0 < y1 <= {height} and "

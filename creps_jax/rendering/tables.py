@@ -12,6 +12,7 @@ the lines of the other axis that intervals are tried with; S of them are kept fo
 """
 
 import functools
+import logging
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,14 +27,15 @@ from creps_jax.model import biline
 from creps_jax.rendering import render
 
 DENSITY = 2  # entries a training pixel before any interval is halved; all are halved once
-# 8-bit steps. Beside the middle one kink errs up to twice as much, and rows and columns both err:
-# four times this stays below half a step (experiments/warp_error.py).
-TOLERANCE = 1 / 16
+# 8-bit steps, far below the half that pixels may be off: beside the middle one kink errs twice as
+# much, several may cancel each other there, and rows and columns both err.
+TOLERANCE = 1 / 32  # (experiments/warp_error.py)
 FINEST = 2.0**-22  # of an interval that is halved: float32 positions are hardly finer
-PARTNERS = 2048  # P at most; else one a training pixel
-KEPT = 16  # S: the most sensitive partner of each so-manieth part of the range
-GROUP = 8  # intervals tried at a time: each has S x K x R x B features of its partners
+PARTNERS = 2048  # P at most; else one a training pixel, and as many as fill a tile
+KEPT = 128  # S: the most sensitive partner of each so-manieth part of the range
 MAX_BYTES = 2**29  # of a table
+
+_log = logging.getLogger(__name__)
 
 
 class Range(NamedTuple):
@@ -100,10 +102,11 @@ def make_tables(
       tolerance: 8-bit steps; infinity leaves the first entries and the middles between them.
 
     Raises:
-      ValueError: a range is too long for a table.
+      ValueError: a range is too long for a table. Where only the halving makes it too long, the
+        worst intervals are halved, and a warning is logged.
     """
     # To half an interval, bfloat16's rounding would look like a kink.
-    image = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), image)
+    image = biline.in_float32(image)
     partners = []
     across = mesh.devices.shape[1] * render.tiling(mesh).tile
     for axis, (low, high) in enumerate(around):
@@ -140,16 +143,24 @@ def _make_table(
     lines = evaluate(image, axis, t, mesh)
     below = np.arange(len(t) - 1)  # Entries at the ends of the intervals that may be too long.
     above, kept = below + 1, None
-    while len(below) and pitch > FINEST and len(t) + len(below) <= most:
+    while len(below) and pitch > FINEST:
         middle = len(t) + np.arange(len(below))
         t = np.concatenate([t, (t[below] + t[above]) / 2])
         exact, guess = evaluate(image, axis, t[middle], mesh), (lines[below] + lines[above]) / 2
         lines = np.concatenate([lines, exact])
         if kept is None:
             kept = _most_sensitive(image, exact, guess, partners, mesh)
-            failed = np.full(len(below), tolerance < math.inf)
+            errors = np.full(len(below), np.inf)
         else:
-            failed = _worst(image, exact, guess, partners, kept, mesh) > tolerance
+            errors = _worst(image, exact, guess, partners, kept, mesh)
+        failed = np.flatnonzero(errors > tolerance)
+        if len(t) + 2 * len(failed) > most:
+            failed = failed[np.argsort(-errors[failed])][: (most - len(t)) // 2]
+            _log.warning(
+                "The table of %s from %.4g to %.4g is as long as %d MiB allow: not all of its "
+                "lines are interpolated to %.3g of an 8-bit step.",
+                *(("rows", "columns")[axis], *needed, MAX_BYTES // 2**20, tolerance),
+            )
         below, middle, above = below[failed], middle[failed], above[failed]
         below, above = np.concatenate([below, middle]), np.concatenate([middle, above])
         kept = np.tile(kept[failed], (2, 1))
@@ -216,7 +227,7 @@ def _errors_on(mesh: Mesh) -> Callable[..., jax.Array]:
 
     def errors(image, exact, guess, partners, kept):
         of_one = functools.partial(error, image, partners)
-        return jax.lax.map(lambda each: of_one(*each), (exact, guess, kept), batch_size=GROUP)
+        return jax.lax.map(lambda each: of_one(*each), (exact, guess, kept))
 
     split, whole = specs["positions"], specs["image"]
     parts = jax.shard_map(

@@ -134,8 +134,29 @@ def parse(text: str) -> Map:
     except ValueError:
         number = math.nan
     if name not in WARPS or not math.isfinite(number):
-        raise ValueError(f"expected NAME:AMOUNT with one of {', '.join(WARPS)}, got {text!r}")
+        raise ValueError(f"warp={text!r} must be NAME:AMOUNT with one of {', '.join(WARPS)}")
     return WARPS[name](number)
+
+
+def check(warp: str | Map, size: tuple[int, int]) -> Map:
+    """The map that a warp is, or that its name stands for.
+
+    Raises:
+      ValueError: it is neither, or no function from (h, w, size) to two arrays that broadcast.
+    """
+    if isinstance(warp, str):
+        return parse(warp)
+    corner = np.zeros((1, 1))
+    try:
+        shapes = [np.broadcast_shapes(np.shape(at), (1, 1)) for at in warp(corner, corner, size)]
+    except TypeError as error:
+        raise ValueError(f"warp={warp!r} must be a map (h, w, size) -> (i, j): {error}") from error
+    if shapes != [(1, 1), (1, 1)]:
+        raise ValueError(
+            f"warp={warp!r} must give two arrays that broadcast to h and w, for these of shape "
+            f"(1, 1) it gives {len(shapes)} of {shapes}"
+        )
+    return warp
 
 
 def _centered(
@@ -264,7 +285,11 @@ def interpolation_error(
     w: np.ndarray,
     mesh: Mesh,
 ) -> np.ndarray:
-    """How far pixels (h [N], w [N]) are from those of exact lines: 8-bit steps [N, channels]."""
+    """How far pixels (h [N], w [N]) are from those of exact lines: 8-bit steps [N, channels].
+
+    All is computed in float32: bfloat16 would add its rounding.
+    """
+    image = biline.in_float32(image)
     positions = [t.ravel() for t in picture.positions(h[:, None], w[:, None])]
     exact = [evaluate(image, axis, t, mesh) for axis, t in enumerate(positions)]
     of_each = jax.vmap(between, (None, 0, 0))

@@ -99,6 +99,29 @@ def test_rounding_to_bfloat16_is_not_taken_for_kinks(model, painter):
         found = each.tables(each.image(each.latents(0)), [plan])
         entries.append(sum(len(table.positions) for table in found))
     assert 0.8 * entries[0] < entries[1] < 1.25 * entries[0]
+    assert each.warp_error(each.image(each.latents(0)), plan, found)[0] < 0.5
+
+
+def test_a_table_that_is_full_halves_the_worst_intervals_and_says_so(painter, monkeypatch, caplog):
+    image, plan = painter.image(painter.latents(0)), painter.plan(SIZE, warp=MAPS["rotate"])
+    found = painter.tables(image, [plan])
+    short = len(found[0].positions) // 2
+    monkeypatch.setattr(tables, "MAX_BYTES", short * found[0].lines[0].nbytes)
+    rows, columns = painter.tables(image, [plan])
+    assert 0.9 * short < len(rows.positions) <= short and len(columns.positions) <= short
+    assert "The table of rows from -" in caplog.text
+    few, many = (
+        painter.warp_error(image, plan, (rows, columns)),
+        painter.warp_error(image, plan, found),
+    )
+    assert many[1] < few[1] < 20 * many[1]
+
+
+def test_the_error_reported_is_of_samples_that_are_painted(painter):
+    """The middle of a disc is between the pixels of an even picture, and outside its tables."""
+    plan = painter.plan((2, 2), supersample=2, warp=MAPS["polar"])
+    image = painter.image(painter.latents(0))
+    assert painter.warp_error(image, plan, painter.tables(image, [plan]))[0] < 0.5
 
 
 def test_plans_with_exact_lines_need_no_tables(painter):
@@ -222,7 +245,7 @@ def test_too_long_a_table_is_refused_before_the_work(painter):
     "text", ["", "rotate", "rotate:", "rotate:x", "rotate:nan", "twirl:3", "rotate:1:2"]
 )
 def test_an_unknown_warp_is_named(text):
-    with pytest.raises(ValueError, match=f"NAME:AMOUNT with one of rotate, .* got '{text}'"):
+    with pytest.raises(ValueError, match=f"warp='{text}' must be NAME:AMOUNT with one of rotate, "):
         warp.parse(text)
 
 
