@@ -253,7 +253,7 @@ def test_truncation_is_a_finite_number_from_0_up(tmp_path, psi):
 
 def test_endpoints_of_one_pixel_are_refused(workdir, tmp_path):
     result = creps_render(workdir, tmp_path, "--seeds=0", "--size=8x1", "--sampling=endpoints")
-    assert_refused(result, "--size", "at least 2 pixels")
+    assert_refused(result, "--size", "at least 2 px")
 
 
 def test_an_unknown_sampling_is_refused(tmp_path):
