@@ -32,7 +32,7 @@ DENSITY = 2  # entries a training pixel before any interval is halved; all are h
 TOLERANCE = 1 / 32  # (experiments/warp_error.py)
 FINEST = 2.0**-22  # of an interval that is halved: float32 positions are hardly finer
 PARTNERS = 2048  # P at most; else one a training pixel, and as many as fill a tile
-KEPT = 128  # S: the most sensitive partner of each so-manieth part of the range
+KEPT = 32  # S: the most sensitive partner of each so-manieth part of the range
 MAX_BYTES = 2**29  # of a table
 
 _log = logging.getLogger(__name__)
