@@ -19,7 +19,7 @@ from creps_jax.rendering import tables, warp
 
 SEEDS = range(32)
 SIZE = (120, 120)
-TOLERANCES = (math.inf, 1 / 4, tables.TOLERANCE)
+TOLERANCES = (math.inf, tables.TOLERANCE)
 MAPS = {
     "nothing": lambda h, w, size: (h + 0 * w, w + 0 * h),
     "rotate:30": warp.rotate(30),
