@@ -220,7 +220,7 @@ def write_picture(
 
     def paint(windows: "list[Window]") -> "Iterator[tuple[Window, np.ndarray]]":
         image = painter.image(ws)
-        if plan.warp is not None:  # Up to a minute for a large network.
+        if plan.warp is not None:  # Takes a while for a large network.
             typer.echo(f"{path}: evaluates the lines that the warp needs")
         tables = painter.tables(image, [plan])
         if tables:
