@@ -28,11 +28,12 @@ from creps_jax.rendering import render
 
 DENSITY = 2  # entries a training pixel before any interval is halved; all are halved once
 # 8-bit steps, far below the half that pixels may be off: beside the middle one kink errs twice as
-# much, several may cancel each other there, and rows and columns both err.
-TOLERANCE = 1 / 32  # (experiments/warp_error.py)
+# much, several may cancel each other there, and rows and columns both err. Measured by
+# experiments/warp_error.py.
+TOLERANCE = 1 / 32
 FINEST = 2.0**-22  # of an interval that is halved: float32 positions are hardly finer
 PARTNERS = 2048  # P at most; else one a training pixel, and as many as fill a tile
-KEPT = 32  # S: the most sensitive partner of each so-manieth part of the range
+KEPT = 32  # S: the most sensitive partner of each of so many parts of the range
 MAX_BYTES = 2**29  # of a table
 
 _log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def make_tables(
       ValueError: a range is too long for a table. Where only the halving makes it too long, the
         worst intervals are halved, and a warning is logged.
     """
-    # To half an interval, bfloat16's rounding would look like a kink.
+    # bfloat16's rounding would look like kinks everywhere: nothing would be fine enough.
     image = biline.in_float32(image)
     partners = []
     across = mesh.devices.shape[1] * render.tiling(mesh).tile
@@ -154,7 +155,7 @@ def _make_table(
         else:
             errors = _worst(image, exact, guess, partners, kept, mesh)
         failed = np.flatnonzero(errors > tolerance)
-        if len(t) + 2 * len(failed) > most:
+        if len(failed) and len(t) + 2 * len(failed) > most:
             failed = failed[np.argsort(-errors[failed])][: (most - len(t)) // 2]
             _log.warning(
                 "The table of %s from %.4g to %.4g is as long as %d MiB allow: not all of its "
