@@ -187,7 +187,8 @@ def output_paths(out: str, seeds: list[int]) -> list[str]:
     if not out:
         raise ValueError("must not be empty: name a folder or a file")
     is_folder = out.endswith("/") or Path(out).expanduser().is_dir()
-    if not re.match("[a-z0-9]+://", out):
+    is_url = re.match("[A-Za-z0-9]{2,}:/", out)
+    if not is_url:
         out = str(Path(out).expanduser())  # No shell does it behind a "=".
     suffix = Path(out).suffix.lower()
     if suffix and suffix not in PICTURES and not is_folder:
@@ -195,7 +196,7 @@ def output_paths(out: str, seeds: list[int]) -> list[str]:
             f"cannot write {out}: name a file that ends in {', '.join(PICTURES)}, or a folder, "
             "with a / at its end if it has a suffix"
         )
-    if suffix not in PICTURES and "://" in out:
+    if suffix not in PICTURES and is_url:
         raise ValueError(f"{out} must end in .zarr: folders of images are written to a disk")
     if suffix not in PICTURES:
         return [f"{out}/seed{seed:04d}.png" for seed in seeds]

@@ -24,7 +24,8 @@ from creps_jax.rendering.render import Window
 CHUNK = 512  # px
 MARK = "creps_jax:"
 
-SCHEMES = ("gs", "s3", "file")  # of URLs
+URL = r"(\w{2,})?:/"  # Also one with a slash too few, but no drive C:/
+SCHEMES = ("gs://", "s3://", "file://")
 
 _log = logging.getLogger(__name__)
 

@@ -132,7 +132,8 @@ def _make_table(
     mesh: Mesh,
 ) -> Table:
     """The table of an axis, first with an entry every pitch."""
-    most = MAX_BYTES // biline.line_bytes(image)
+    # Powers of two, so that few compiled shapes serve all pictures.
+    most = 2 ** math.floor(math.log2(MAX_BYTES // biline.line_bytes(image)))
     first, last = math.floor(needed.low / pitch), math.floor(needed.high / pitch) + 1
     if (count := 2 * (last - first) + 1) > most:
         raise ValueError(
@@ -141,19 +142,20 @@ def _make_table(
             f"MiB, more than {MAX_BYTES / 2**20:.0f}"
         )
     t = np.arange(first, last + 1) * pitch
-    lines = evaluate(image, axis, t, mesh)
+    lines = np.empty((most, *biline.line_shape(image)), np.float32)
+    lines[: len(t)] = evaluate(image, axis, t, mesh)
     below = np.arange(len(t) - 1)  # Entries at the ends of the intervals that may be too long.
     above, kept = below + 1, None
     while len(below) and pitch > FINEST:
         middle = len(t) + np.arange(len(below))
         t = np.concatenate([t, (t[below] + t[above]) / 2])
-        exact, guess = evaluate(image, axis, t[middle], mesh), (lines[below] + lines[above]) / 2
-        lines = np.concatenate([lines, exact])
+        lines[middle] = evaluate(image, axis, t[middle], mesh)
+        halves = np.stack([below, middle, above], axis=1)
         if kept is None:
-            kept = _most_sensitive(image, exact, guess, partners, mesh)
+            kept = _most_sensitive(image, lines, halves, partners, mesh)
             errors = np.full(len(below), np.inf)
         else:
-            errors = _worst(image, exact, guess, partners, kept, mesh)
+            errors = _worst(image, lines, halves, partners, kept, mesh)
         failed = np.flatnonzero(errors > tolerance)
         if len(failed) and len(t) + 2 * len(failed) > most:
             failed = failed[np.argsort(-errors[failed])][: (most - len(t)) // 2]
@@ -162,58 +164,76 @@ def _make_table(
                 "lines are interpolated to %.3g of an 8-bit step.",
                 *(("rows", "columns")[axis], *needed, MAX_BYTES // 2**20, tolerance),
             )
-        below, middle, above = below[failed], middle[failed], above[failed]
-        below, above = np.concatenate([below, middle]), np.concatenate([middle, above])
+        below, above = halves[failed, :2].T.ravel(), halves[failed, 1:].T.ravel()
         kept = np.tile(kept[failed], (2, 1))
         pitch /= 2
-    # Powers of two, so that few compiled shapes serve all pictures.
     length = max(2 ** math.ceil(math.log2(len(t))), render.tiling(mesh).tile)
     order = np.argsort(t)
-    padded = np.zeros((length, *lines.shape[1:]), np.float32)
-    np.take(lines, order, axis=0, out=padded[: len(t)])
-    return Table(jax.device_put(padded, sharding.named(mesh, "image")), t[order])
+    ascending = np.zeros((length, *lines.shape[1:]), np.float32)
+    # Any mode but the default one writes into `out` without a copy.
+    np.take(lines, order, axis=0, out=ascending[: len(t)], mode="clip")
+    del lines  # Hundreds of MiB, before the devices take their copy.
+    return Table(jax.device_put(ascending, sharding.named(mesh, "image")), t[order])
 
 
 def _most_sensitive(
-    image: biline.Image, exact: np.ndarray, guess: np.ndarray, partners: np.ndarray, mesh: Mesh
+    image: biline.Image, lines: np.ndarray, halves: np.ndarray, partners: np.ndarray, mesh: Mesh
 ) -> np.ndarray:
-    """Of lines [M, K, R, B] that are guessed, the partners whose pixels change most: [M, S]."""
+    """The partners whose pixels change most if an interval's middle is interpolated: [N, S].
+
+    Args:
+      lines: [M, K, R, B].
+      halves: [N, 3] of them, at the start, in the middle and at the end of each interval.
+    """
     tile = render.tile_on(mesh)
     down, across = (n * render.tiling(mesh).tile for n in mesh.devices.shape)
-    kept = np.empty((len(exact), KEPT), np.int32)
+    kept = np.empty((len(halves), KEPT), np.int32)
 
     def chunk(start: int) -> None:
-        some = np.resize(np.arange(start, min(start + down, len(exact))), down)
+        some = np.resize(np.arange(start, min(start + down, len(halves))), down)
         errors = np.empty((down, len(partners)), np.float32)
+        sides = _exact_and_guessed(lines, halves[some])
         for first in range(0, len(partners), across):
             columns = partners[first : first + across]
-            true, wrong = (np.asarray(tile(image, side[some], columns)) for side in (exact, guess))
+            true, wrong = (np.asarray(tile(image, side, columns)) for side in sides)
             errors[:, first : first + across] = np.abs(true - wrong).max(axis=-1)
         parts = errors.reshape(down, KEPT, -1)
         kept[some] = parts.argmax(axis=-1) + np.arange(KEPT) * parts.shape[-1]
 
-    _in_threads(chunk, range(0, len(exact), down), mesh)
+    _in_threads(chunk, range(0, len(halves), down), mesh)
     return kept
 
 
 def _worst(
     image: biline.Image,
-    exact: np.ndarray,
-    guess: np.ndarray,
+    lines: np.ndarray,
+    halves: np.ndarray,
     partners: np.ndarray,
     kept: np.ndarray,
     mesh: Mesh,
 ) -> np.ndarray:
-    """By how much guessed lines [M, K, R, B] change any pixel of partners [M, S]: 8-bit steps."""
+    """By how much an interpolated middle changes any pixel of the partners kept: 8-bit steps [N].
+
+    Args:
+      lines, halves: of _most_sensitive().
+      kept: what it gave, [N, S].
+    """
     span = mesh.size * render.tiling(mesh).tile
-    worst = np.empty(len(exact))
+    worst = np.empty(len(halves))
 
     def chunk(start: int) -> None:
-        some = np.resize(np.arange(start, min(start + span, len(exact))), span)
-        worst[some] = _errors_on(mesh)(image, exact[some], guess[some], partners, kept[some])
+        some = np.resize(np.arange(start, min(start + span, len(halves))), span)
+        sides = _exact_and_guessed(lines, halves[some])
+        worst[some] = _errors_on(mesh)(image, *sides, partners, kept[some])
 
-    _in_threads(chunk, range(0, len(exact), span), mesh)
+    _in_threads(chunk, range(0, len(halves), span), mesh)
     return 127.5 * worst
+
+
+def _exact_and_guessed(lines: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lines in the middle of intervals [N, 3], evaluated and interpolated: [N, K, R, B]."""
+    below, middle, above = halves.T
+    return lines[middle], (lines[below] + lines[above]) / 2
 
 
 @functools.cache

@@ -305,7 +305,7 @@ def format_of(path: Path) -> Format:
     Raises:
       ValueError: there is none, or the path is a folder.
     """
-    if re.match("[a-z0-9]+:/", str(path)):
+    if re.match("[A-Za-z0-9]{2,}:/", str(path)):
         raise ValueError(f"{path} is no local file: videos are written to the disk")
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path} must end in {' or '.join(FORMATS)}, not in {path.suffix!r}")

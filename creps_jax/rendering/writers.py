@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from creps_jax.rendering.store import (
     CHUNK,
     MARK,
     SCHEMES,
+    URL,
     Picture,
     Store,
     read_document,
@@ -186,9 +188,9 @@ class _Output(NamedTuple):
 
 def _output(path: str | os.PathLike) -> _Output:
     url = os.fspath(path).rstrip("/")
-    suffix, is_remote = PurePosixPath(url).suffix.lower(), "://" in url
-    if is_remote and (scheme := url.partition("://")[0]) not in SCHEMES:
-        raise ValueError(f"{url}: {scheme}:// must be one of {', '.join(SCHEMES)}, or a local path")
+    suffix, is_remote = PurePosixPath(url).suffix.lower(), re.match(URL, url)
+    if is_remote and not url.startswith(SCHEMES):
+        raise ValueError(f"{url} must be a local path or begin with {', '.join(SCHEMES)}")
     possible = [".zarr"] if is_remote else [*_ENCODERS]
     if suffix not in possible:
         raise ValueError(f"{url}: the suffix {suffix!r} must be one of {', '.join(possible)}")

@@ -105,7 +105,7 @@ def test_rounding_to_bfloat16_is_not_taken_for_kinks(model, painter):
 def test_a_table_that_is_full_halves_the_worst_intervals_and_says_so(painter, monkeypatch, caplog):
     image, plan = painter.image(painter.latents(0)), painter.plan(SIZE, warp=MAPS["rotate"])
     found = painter.tables(image, [plan])
-    short = len(found[0].positions) // 2
+    short = 2 ** int(np.log2(len(found[0].positions) - 1))
     monkeypatch.setattr(tables, "MAX_BYTES", short * found[0].lines[0].nbytes)
     rows, columns = painter.tables(image, [plan])
     assert 0.9 * short < len(rows.positions) <= short and len(columns.positions) <= short
