@@ -18,9 +18,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_classes = 0  # classes of a conditional model; 0: unconditional
 
     config.data = data = ml_collections.ConfigDict()
-    data.source = "folder:datasets/images"  # 'folder:PATH', 'zip:PATH' or 'procedural:COUNT'
+    data.source = (
+        "folder:datasets/images"  # also zip:, tar:, lmdb:PATH, tfds:NAME, procedural:COUNT
+    )
     data.mirror = False  # flip each image left-right with probability 1/2
-    data.resize = False  # scale and centre-crop images of other sizes; False: they are an error
+    data.resize = False  # scale and crop images of other sizes; False: they are an error
+    data.random_crop = False  # crop a random square of larger images; False: the one in the middle
     data.max_unreadable = 0.01  # largest share of unreadable files that is skipped
     data.threads = 4  # decoding threads
     data.workers = 0  # decoding processes; 0: threads only, better on few cores

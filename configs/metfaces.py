@@ -2,9 +2,9 @@
 
 python -m creps_jax.main --config=configs/metfaces.py --workdir=runs/metfaces
 
-The images as a zip or a folder of 1024 x 1024 pictures: --config.data.source=zip:PATH or
-folder:PATH, with --config.data.resize=True if they have other sizes. The paper trained on 8 GPUs
-and reached a FID of 20.52, starting from the weights of its FFHQ run.
+The images: download metfaces.json and images from https://github.com/NVlabs/metfaces-dataset, and
+  creps build metfaces/1024 --manual-dir=FOLDER
+The paper trained on 8 GPUs and reached a FID of 20.52, starting from the weights of its FFHQ run.
 """
 
 import ml_collections
@@ -16,7 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The paper's settings for this data set."""
     config = default.get_config()
     config.resolution = 1024
-    config.data.source = "zip:datasets/metfaces1024.zip"
+    config.data.source = "tfds:metfaces/1024"
     config.data.mirror = True
     config.recipe.r1_gamma = 6.6
     return config

@@ -1,10 +1,12 @@
-"""The `creps` command: what can be done with a trained model; one module of `commands` each."""
+"""The `creps` command, before and after training; one module of `commands` each."""
 
 from typing import Annotated
 
 import typer
 
 from creps_jax import __version__
+from creps_jax.commands.build import build
+from creps_jax.commands.dataset import dataset
 from creps_jax.commands.render import render
 from creps_jax.commands.video import video
 
@@ -17,6 +19,8 @@ app = typer.Typer(
 )
 app.command()(render)
 app.command()(video)
+app.command()(dataset)
+app.command()(build)
 
 
 def _print_version(asked: bool) -> None:

@@ -89,12 +89,13 @@ class RecipeConfig:
 class DataConfig:
     """Where the training images come from."""
 
-    source: str  # 'folder:PATH', 'zip:PATH' or 'procedural:COUNT'
+    source: str  # 'folder:', 'zip:', 'tar:' or 'lmdb:PATH', 'tfds:NAME' or 'procedural:COUNT'
     resolution: int  # images are delivered as resolution x resolution
     image_channels: int  # 1 or 3
     num_classes: int  # 0: unconditional; else labels are classes 0..num_classes-1
     mirror: bool  # flip left-right with probability 1/2
-    resize: bool  # True: scale (Lanczos) and centre-crop other sizes; False: they are an error
+    resize: bool  # True: scale (Lanczos) and crop other sizes; False: they are an error
+    random_crop: bool  # crop a random square of what is larger; False: the one in the middle
     max_unreadable: float  # largest share of unreadable files that is skipped
     threads: int  # decoding threads
     workers: int  # decoding processes; 0: threads only
@@ -130,6 +131,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "source": str,
         "mirror": bool,
         "resize": bool,
+        "random_crop": bool,
         "max_unreadable": float,
         "threads": int,
         "workers": int,

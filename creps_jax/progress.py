@@ -30,13 +30,15 @@ class Progress:
         if self._bar:
             self._bar.reset(self._task, total=total, unit=unit, rate="")
 
-    def advance(self, units: float, pixels: int) -> None:
-        """Counts what is done now."""
+    def advance(self, units: float, pixels: int = 0) -> None:
+        """Counts what is done now; the rate is of pixels where they are counted, else of units."""
         self._done = round(self._done + units, 6)  # Thirds of an image add up to one.
         self._pixels += pixels
         now = time.monotonic()
         elapsed = max(now - self._start, 1e-9)
         rate = f"{self._pixels / 1e6 / elapsed:.2f} Mpixel/s"
+        if not self._pixels:
+            rate = f"{self._done / elapsed:.0f} a second"
         if self._bar:
             self._bar.update(self._task, completed=self._done, rate=rate)
         elif now - self._shown >= LINE_SEC:

@@ -23,6 +23,7 @@ def base_config():
             "source": "folder:/images",
             "mirror": True,
             "resize": False,
+            "random_crop": False,
             "max_unreadable": 0.01,
             "threads": 4,
             "workers": 0,

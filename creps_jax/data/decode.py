@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 
 class UnreadableError(ValueError):
@@ -13,8 +13,9 @@ class UnreadableError(ValueError):
 def read_image(data: bytes, channels: int) -> Image.Image:
     """The image in an encoded file, wholly decoded: 'L' for 1 channel, 'RGB' for 3.
 
-    The EXIF orientation is applied; transparency is composited over white; of an animation the
-    first frame is taken. Raises UnreadableError for whatever cannot be decoded.
+    The EXIF orientation is applied; an ICC profile is converted to sRGB; transparency is composited
+    over white; of an animation the first frame is taken. Raises UnreadableError for whatever cannot
+    be decoded.
     """
     if not data:
         raise UnreadableError("the file is empty")
@@ -27,13 +28,31 @@ def read_image(data: bytes, channels: int) -> Image.Image:
                 )
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            return _opaque(image).convert("L" if channels == 1 else "RGB")
+            return _opaque(_to_srgb(image)).convert("L" if channels == 1 else "RGB")
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:
         raise UnreadableError("not an image file that Pillow knows, or its head is cut") from error
     except Exception as error:  # Damaged files make codecs raise nearly every exception there is.
         raise UnreadableError(f"{error or type(error).__name__}") from error
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """The image in sRGB, if it has an ICC profile of other colours; 16 bit are left alone."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "RGBA", "CMYK", "L", "P"):
+        return image
+    if image.mode == "P":
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    try:
+        colours = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(colours):
+            return image
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, colours, srgb, outputMode=mode)
+    except (ImageCms.PyCMSError, OSError):  # Broken, or of another colour space than the image.
+        return image
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -57,9 +76,40 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
 
 
-def fit_square(image: Image.Image, resolution: int) -> Image.Image:
-    """The largest centred square of the image, scaled to resolution x resolution (Lanczos)."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    return square.resize((resolution, resolution), Image.Resampling.LANCZOS)
+def fit(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The largest centred window of this shape, scaled to height x width px (Lanczos)."""
+    if image.size == (width, height):
+        return image
+    # The window's sides, whole pixels: one of them is the image's.
+    across = min(image.width, max(1, round(image.height * width / height)))
+    down = min(image.height, max(1, round(image.width * height / width)))
+    left, top = (image.width - across) // 2, (image.height - down) // 2
+    window = image.crop((left, top, left + across, top + down))
+    return window.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def fit_shorter(image: Image.Image, size: int) -> Image.Image:
+    """The whole image, scaled so that its shorter side has this many pixels (Lanczos)."""
+    shorter = min(image.size)
+    if shorter == size:
+        return image
+    width, height = (max(size, round(side * size / shorter)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """The PNG file of an image; the same bytes for the same pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(image)).save(buffer, "png")  # Without the file's own comments.
+    return buffer.getvalue()
+
+
+def is_plain(data: bytes, channels: int) -> str | None:
+    """'.png' or '.jpg' for a file with nothing to convert or to strip; None for others."""
+    with Image.open(io.BytesIO(data)) as image:
+        suffix = {"PNG": ".png", "JPEG": ".jpg"}.get(image.format or "")
+        is_bare = not ({"icc_profile", "transparency"} & image.info.keys())
+        upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        raw_bytes = image.width * image.height * channels
+        plain = image.mode == ("L" if channels == 1 else "RGB") and is_bare and upright
+        return suffix if plain and len(data) < raw_bytes + 2**16 else None

@@ -1,5 +1,6 @@
-"""Shuffle, mirror and batch a source with Grain; the iterator's state is one small JSON value."""
+"""Shuffle, crop, mirror and batch a source with Grain; the iterator's state is a JSON value."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ from absl import flags
 from grain.experimental import ElasticIterator
 
 from creps_jax.config import DataConfig
+from creps_jax.data.processes import end_with_parent
 from creps_jax.data.sources import Source
 
 
@@ -44,7 +46,9 @@ def make_iterator(
         raise ValueError(
             f"the batch size {batch_size} is not divisible by the {process_count} processes"
         )
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    dataset = grain.MapDataset.source(_Guarded(source)).seed(seed).shuffle().repeat()
+    if config.random_crop:
+        dataset = dataset.random_map(functools.partial(_crop, config.resolution))
     if config.mirror:
         dataset = dataset.random_map(_mirror)
     if config.workers and not flags.FLAGS.is_parsed():
@@ -61,6 +65,32 @@ def make_iterator(
             else None,
         )
     )
+
+
+class _Guarded:
+    """A source whose worker processes end with this one, even if it is killed."""
+
+    def __init__(self, source: Source):
+        self._source = source
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        end_with_parent()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return self._source[index]
+
+
+def _crop(
+    size: int, example: dict[str, np.ndarray], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """A square of the image [H, W, C], each as probable as any other."""
+    height, width, _ = example["image"].shape
+    y, x = rng.integers(height - size + 1), rng.integers(width - size + 1)
+    return {**example, "image": example["image"][y : y + size, x : x + size]}
 
 
 def _mirror(example: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
-"""Random-access sources of uint8 images and labels: a folder, a StyleGAN zip, procedural scenes.
+"""Random-access sources of uint8 images and labels: files, archives, TFDS sets, drawn scenes.
 
-`source[i]` is {'image': uint8 [resolution, resolution, image_channels], 'label': int32 []}.
+`source[i]` is {'image': uint8 [resolution, resolution, image_channels], 'label': int32 []}; with
+`random_crop` images are larger, each in its own size, until the pipeline crops them.
 Sources are read by many threads at once and pickle to worker processes. Every file is decoded
 once before training starts, so that a damaged one cannot stop a run that is under way.
 """
@@ -20,14 +21,12 @@ from PIL import Image
 
 from creps_jax.config import DataConfig
 from creps_jax.data import procedural
-from creps_jax.data.containers import Container, Folder, Zip
-from creps_jax.data.decode import UnreadableError, fit_square, read_image
+from creps_jax.data.containers import LABELS_FILE, SCHEMES, Container, open_container
+from creps_jax.data.decode import UnreadableError, fit, fit_shorter, read_image
 
 _log = logging.getLogger(__name__)
 
 CACHE_MIB = 256  # Sets that are no larger once decoded are kept in memory.
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-LABELS_FILE = "dataset.json"
 _PROGRESS_SEC = 5.0
 
 
@@ -56,20 +55,14 @@ def open_source(config: DataConfig, index_path: pathlib.Path | None = None) -> S
     scheme, _, rest = config.source.partition(":")
     if scheme == "procedural":
         return _cached(ProceduralSource(config), config)
-    containers = {"folder": Folder, "zip": Zip}
-    if scheme not in containers or not rest:
-        raise ValueError(
-            f"data.source={config.source!r} is none of 'folder:PATH', 'zip:PATH' and "
-            "'procedural:COUNT'"
-        )
-    container = containers[scheme](pathlib.Path(rest).expanduser())
-    files = container.names()
-    names = sorted(filter(_is_image, files))
-    if not names:
-        raise ValueError(
-            f"data.source={config.source!r} has no images ({' '.join(IMAGE_SUFFIXES)}) among its "
-            f"{len(files)} files; check the path (linked folders are not followed)"
-        )
+    if scheme not in SCHEMES or not rest:
+        kinds = ", ".join(f"'{scheme}:PATH'" for scheme in SCHEMES)
+        raise ValueError(f"data.source={config.source!r} is none of {kinds} and 'procedural:COUNT'")
+    try:
+        container = open_container(config.source)
+    except ValueError as error:
+        raise ValueError(f"data.source: {error}") from error
+    names = container.images()
     labels = _read_labels(container, names, config) if config.num_classes else {}
     unreadable = _check(container, names, config, index_path)
     readable = [name for name in names if name not in unreadable]
@@ -78,14 +71,11 @@ def open_source(config: DataConfig, index_path: pathlib.Path | None = None) -> S
 
 def _cached(source: Source, config: DataConfig) -> Source:
     """The source, kept in memory when it is small."""
+    if config.random_crop:  # Nobody knows how large it is.
+        return source
     bytes_each = config.resolution**2 * config.image_channels
     small = len(source) * bytes_each <= CACHE_MIB * 2**20
     return CachedSource(source) if small else source
-
-
-def _is_image(name: str) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-    return not hidden and name.lower().endswith(IMAGE_SUFFIXES)
 
 
 class ImageSource:
@@ -109,7 +99,6 @@ class ImageSource:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         config, name = self._config, self.names[index]
-        size = config.resolution
         try:
             image = _load(self._container, name, config)
         except UnreadableError as error:
@@ -117,9 +106,10 @@ class ImageSource:
                 f"data.source={config.source!r}: {name} was readable when it was checked and no "
                 f"longer is: {error}"
             ) from error
-        if image.size != (size, size):
-            image = fit_square(image, size)
-        pixels = np.asarray(image).reshape(size, size, config.image_channels)
+        if config.resize:
+            size = config.resolution
+            image = fit_shorter(image, size) if config.random_crop else fit(image, size, size)
+        pixels = np.asarray(image).reshape(image.height, image.width, config.image_channels)
         return {"image": pixels, "label": self._labels[index]}
 
 
@@ -181,12 +171,18 @@ def _load(container: Container, name: str, config: DataConfig) -> Image.Image:
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
     image = read_image(data, config.image_channels)
-    size = config.resolution
-    if image.size != (size, size) and not config.resize:
+    size, has = config.resolution, f"{name} has {image.width}x{image.height} pixels"
+    if config.resize or image.size == (size, size):
+        return image
+    if not config.random_crop:
         raise ValueError(
-            f"data.source={config.source!r}: {name} has {image.width}x{image.height} pixels "
-            f"(width x height), but resolution={size}; to crop and scale images of other sizes "
-            "set --config.data.resize=True"
+            f"data.source={config.source!r}: {has} (width x height), but resolution={size}; to "
+            "crop and scale images of other sizes set --config.data.resize=True"
+        )
+    if min(image.size) < size:
+        raise ValueError(
+            f"data.source={config.source!r}: {has} (width x height), too few for random crops of "
+            f"resolution={size}; to scale images first set --config.data.resize=True"
         )
     return image
 
@@ -195,7 +191,8 @@ def _check(
     container: Container, names: list[str], config: DataConfig, index_path: pathlib.Path | None
 ) -> dict[str, str]:
     """The unreadable among the names, with the reasons; ValueError when they are too many."""
-    described = [config.source, config.resolution, config.resize, names, container.version(names)]
+    sizes = [config.resolution, config.resize, config.random_crop]
+    described = [config.source, sizes, names, container.version(names)]
     key = hashlib.sha256(json.dumps(described).encode()).hexdigest()
     unreadable = _read_index(index_path, key) if index_path else None
     checked_now = unreadable is None
@@ -270,21 +267,17 @@ def _write_index(path: pathlib.Path, key: str, unreadable: dict[str, str]) -> No
 
 
 def _read_labels(container: Container, names: list[str], config: DataConfig) -> dict[str, int]:
-    """The class of each name, from the StyleGAN form {"labels": [[name, class], ...]}."""
-    where = f"data.source={config.source!r}: {LABELS_FILE}"
-    wanted = f"num_classes={config.num_classes}"
-    if LABELS_FILE not in container.names():
-        raise ValueError(
-            f"{where} is missing but {wanted} needs it; add it or set num_classes to 0"
-        )
+    """The class of each name, one of num_classes."""
+    where, wanted = f"data.source={config.source!r}", f"num_classes={config.num_classes}"
     try:
-        labels = dict(json.loads(container.read(LABELS_FILE)).get("labels") or [])
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        labels = container.labels()
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if labels is None:
         raise ValueError(
-            f'{where} does not have the form {{"labels": [["name.png", 0], ...]}}: {error}'
-        ) from error
-    if not labels:
-        raise ValueError(f"{where} has no labels but {wanted} needs them; set num_classes to 0")
+            f"{where} has no labels but {wanted} needs them: add a {LABELS_FILE}, or set "
+            "num_classes to 0"
+        )
     for name in names:
         if name not in labels:
             raise ValueError(f"{where} has no label for {name}, but {wanted} needs one for each")

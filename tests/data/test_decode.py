@@ -1,13 +1,14 @@
 """Every kind of image file comes out as the right 8-bit pixels."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from sklearn.datasets import load_sample_images
 
-from creps_jax.data.decode import UnreadableError, fit_square, read_image
+from creps_jax.data.decode import UnreadableError, fit, fit_shorter, is_plain, read_image
 
 
 def encode(image, file_format="png", **options):
@@ -151,9 +152,87 @@ def test_a_decompression_bomb_is_unreadable(monkeypatch, limit):
         read_image(data, 3)
 
 
-def test_fit_square_takes_the_centre_and_scales_with_lanczos(photo):
+def icc_profile(red, green, blue, gamma=2.2):
+    """A profile of a display whose channels shine in these colours, XYZ under D50."""
+
+    def fixed(*values):
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    name = b"test\0"
+    tags = {b"desc": b"desc" + bytes(4) + struct.pack(">I", len(name)) + name + bytes(78)}
+    tags[b"wtpt"] = b"XYZ " + bytes(4) + fixed(0.9642, 1.0, 0.8249)
+    for letter, colour in zip(b"rgb", (red, green, blue), strict=True):
+        tags[bytes([letter]) + b"XYZ"] = b"XYZ " + bytes(4) + fixed(*colour)
+        tags[bytes([letter]) + b"TRC"] = curve
+    offset, directory, body = 128 + 4 + 12 * len(tags), b"", b""
+    for tag, data in tags.items():
+        data += bytes(-len(data) % 4)
+        directory += tag + struct.pack(">II", offset + len(body), len(data))
+        body += data
+    content = struct.pack(">I", len(tags)) + directory + body
+    header = struct.pack(
+        ">I4xI4s4s4s12x4s", 128 + len(content), 0x02100000, b"mntr", b"RGB ", b"XYZ ", b"acsp"
+    )
+    return header.ljust(68, b"\0") + fixed(0.9642, 1.0, 0.8249) + bytes(48) + content
+
+
+# The primaries of sRGB under D50.
+RED, GREEN, BLUE = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_an_icc_profile_is_converted_to_srgb(mode):
+    """In these files the first channel shines green, the second red."""
+    stored = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0], [128, 128, 128]]], np.uint8))
+    image = stored.quantize() if mode == "P" else stored.convert(mode)
+    data = encode(image, icc_profile=icc_profile(GREEN, RED, BLUE))
+    expected = [[[0, 255, 0], [255, 0, 0], [128, 128, 128]]]
+    assert abs(pixels(data).astype(int) - expected).max() <= 3
+
+
+def test_a_profile_of_srgb_or_a_broken_one_changes_nothing(photo):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    cmyk_sized_junk = icc_profile(RED, GREEN, BLUE)[:150]
+    for profile in (srgb, b"junk", cmyk_sized_junk):
+        np.testing.assert_array_equal(pixels(encode(photo, icc_profile=profile)), np.asarray(photo))
+
+
+def test_a_profile_of_other_channels_than_the_image_changes_nothing(photo):
+    grey = photo.convert("L")
+    data = encode(grey, icc_profile=icc_profile(GREEN, RED, BLUE))
+    np.testing.assert_array_equal(pixels(data, 1), np.asarray(grey))
+
+
+def test_fit_takes_the_centre_and_scales_with_lanczos(photo):
     wide = photo.crop((50, 0, 250, 200)).resize((64, 64), Image.Resampling.LANCZOS)
-    assert fit_square(photo, 64) == wide
+    assert fit(photo, 64, 64) == wide
     upright = photo.transpose(Image.Transpose.ROTATE_90)
     tall = upright.crop((0, 50, 200, 250)).resize((64, 64), Image.Resampling.LANCZOS)
-    assert fit_square(upright, 64) == tall
+    assert fit(upright, 64, 64) == tall
+    panorama = photo.crop((0, 25, 300, 175)).resize((128, 64), Image.Resampling.LANCZOS)
+    assert fit(photo, 64, 128) == panorama
+
+
+def test_fit_shorter_keeps_the_whole_image(photo):
+    assert fit_shorter(photo, 100) == photo.resize((150, 100), Image.Resampling.LANCZOS)
+    assert fit_shorter(photo.crop((0, 0, 200, 1)), 3).size == (600, 3)
+    assert fit_shorter(photo, 200) is photo and fit(photo, 200, 300) is photo
+
+
+def test_a_plain_file_has_nothing_to_convert(photo):
+    turned, upright = Image.Exif(), Image.Exif()
+    turned[0x0112], upright[0x0112] = 6, 1
+    grey = photo.convert("L")
+    assert is_plain(encode(photo), 3) == is_plain(encode(grey), 1) == ".png"
+    assert is_plain(encode(photo, "jpeg", exif=upright), 3) == ".jpg"
+    for data in (
+        encode(photo, "webp"),
+        encode(photo, exif=turned),
+        encode(photo, icc_profile=icc_profile(RED, GREEN, BLUE)),
+        encode(photo, transparency=(1, 2, 3)),
+        encode(photo.convert("P")),
+        encode(photo) + bytes(2**20),  # Whatever that is, it is no image.
+    ):
+        assert is_plain(data, 3) is None
+    assert is_plain(encode(grey), 3) is None and is_plain(encode(photo), 1) is None

@@ -19,7 +19,7 @@ SIZE = 8
 def data_config(source, **changes):
     defaults = dict(
         source=source, resolution=SIZE, image_channels=3, num_classes=0, mirror=True,
-        resize=False, max_unreadable=0.0, threads=2, workers=0,
+        resize=False, random_crop=False, max_unreadable=0.0, threads=2, workers=0,
     )  # fmt: skip
     return DataConfig(**(defaults | changes))
 
@@ -159,7 +159,7 @@ def test_a_closed_iterator_ends_without_noise(tmp_path):
             from creps_jax.data.sources import open_source
 
             def main():
-                config = DataConfig("procedural:9", 8, 3, 0, True, False, 0.0, 2, 1)
+                config = DataConfig("procedural:9", 8, 3, 0, True, False, False, 0.0, 2, 1)
                 iterator = make_iterator(open_source(config), config, 4, 0)
                 print(next(iterator)["image"].shape)
                 iterator.close()

@@ -30,7 +30,7 @@ def no_cache(monkeypatch):
 def data_config(source, **changes):
     defaults = dict(
         source=str(source), resolution=SIZE, image_channels=3, num_classes=0, mirror=False,
-        resize=False, max_unreadable=0.5, threads=2, workers=0,
+        resize=False, random_crop=False, max_unreadable=0.5, threads=2, workers=0,
     )  # fmt: skip
     return DataConfig(**(defaults | changes))
 
@@ -257,7 +257,7 @@ def test_labels_that_are_no_json_or_missing(folder):
     with pytest.raises(ValueError, match=r"dataset\.json does not have the form"):
         open_source(data_config(f"folder:{folder}", num_classes=3))
     (folder / "dataset.json").unlink()
-    with pytest.raises(ValueError, match=r"dataset\.json is missing but num_classes=3"):
+    with pytest.raises(ValueError, match=r"has no labels but num_classes=3.*add a dataset\.json"):
         open_source(data_config(f"folder:{folder}", num_classes=3))
 
 
@@ -269,8 +269,11 @@ def test_unconditional_runs_ignore_labels(folder):
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("images", "none of 'folder:PATH', 'zip:PATH' and 'procedural:COUNT'"),
-        ("lmdb:images", "none of 'folder:PATH'"),
+        (
+            "images",
+            "none of 'folder:PATH', 'zip:PATH', 'tar:PATH', 'lmdb:PATH', 'tfds:PATH' and 'proc",
+        ),
+        ("hdf5:images", "none of 'folder:PATH'"),
         ("folder:", "none of 'folder:PATH'"),
         ("folder:{root}/missing", "the folder {root}/missing does not exist"),
         ("zip:{root}/missing.zip", "the archive {root}/missing.zip does not exist"),

@@ -1,0 +1,63 @@
+"""`creps build`: the data sets of the paper, from what their publishers hand out."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from creps_jax.options import one_line_errors, option
+
+
+def build(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME/RESOLUTION", help="As ffhq/512 or lsun_church/256.")
+    ],
+    manual_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the downloaded files lie.")
+    ],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the set goes. [default: $TFDS_DATA_DIR, or ~/tensorflow_datasets]",
+        ),
+    ] = None,
+) -> None:
+    """Prepare one of the paper's data sets as a TFDS set of array_record.
+
+    Every file is checked against its publishers' list. The set is complete or absent.
+
+    Example: creps build ffhq/512 --manual-dir=downloads/ffhq
+    """
+    with one_line_errors(ImportError):
+        import tensorflow_datasets as tfds
+
+        from creps_jax.data import builders
+
+    known = {
+        f"{builder.name}/{config.name}": (builder, config.name)
+        for builder in builders.BUILDERS
+        for config in builder.BUILDER_CONFIGS
+    }
+    with option("NAME/RESOLUTION"):
+        if name not in known:
+            raise ValueError(f"{name!r} is none of {', '.join(known)}")
+    kind, config = known[name]
+    manual_dir = manual_dir.expanduser()
+    with option("--manual-dir"):
+        if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
+            raise ValueError(
+                f"{manual_dir} is no folder, or empty. {kind.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            )
+    place = {} if data_dir is None else {"data_dir": data_dir.expanduser().absolute()}
+    builder = kind(config=config, file_format="array_record", **place)
+    typer.echo(f"Licence: {kind.LICENCE}")
+    settings = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    with one_line_errors(OSError, ValueError), tempfile.TemporaryDirectory() as scratch:
+        builder.download_and_prepare(download_dir=scratch, download_config=settings)
+    source = name if data_dir is None else builder.data_path
+    typer.echo(
+        f"{builder.data_path} is complete, {builder.info.splits['train'].num_examples} images; "
+        f"train with --config.data.source=tfds:{source}"
+    )

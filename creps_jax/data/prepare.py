@@ -1,0 +1,218 @@
+"""What `creps dataset` does: any images in, a checked training set out.
+
+OUT.partial holds what is done of OUT, in parts of PART images: any of them that is there is whole,
+so that the work may be killed at any moment and goes on from these. Last, OUT is made of the parts
+under another name and renamed (outputs.py). The result does not depend on the number of processes.
+"""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+import signal
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from creps_jax.data.containers import Container
+from creps_jax.data.decode import (
+    UnreadableError,
+    encode_png,
+    fit,
+    fit_shorter,
+    is_plain,
+    read_image,
+)
+from creps_jax.data.processes import end_with_parent
+
+PART = 128  # images
+FORMAT = 1  # of the parts: another number makes them anew
+OUTCOMES = "outcomes.json"
+
+
+class Options(NamedTuple):
+    """How each image is prepared."""
+
+    height: int  # px
+    width: int
+    crop: bool  # False: keep the whole image, its shorter side as long as the height (a square's)
+    channels: int  # 3: RGB, 1: grey
+    min_px: int  # images whose shorter side is less are dropped
+
+
+class Item(NamedTuple):
+    """An image of one of the sources."""
+
+    source: int
+    name: str
+    label: int | None
+
+
+class Outcome(NamedTuple):
+    """What became of an item."""
+
+    name: str
+    label: int | None
+    dropped: str  # why; '' if it is kept
+    size: tuple[int, int] | None = None  # width and height of the original, px
+    suffix: str = ""  # of the file in the part: '.png' or that of the original
+    converted: bool = False  # its file is not the original's
+    enlarged: bool = False
+    digest: str = ""  # of the prepared pixels
+
+
+class Job(NamedTuple):
+    """All of one command's work."""
+
+    sources: Sequence[Container]
+    items: list[Item]
+    options: Options
+    key: str  # of all that decides the result
+
+    @property
+    def parts(self) -> int:
+        return -(-len(self.items) // PART)
+
+
+def make_job(sources: Sequence[Container], items: list[Item], options: Options) -> Job:
+    """The job, with its key."""
+    names = [[item.name for item in items if item.source == i] for i in range(len(sources))]
+    versions = [source.version(own) for source, own in zip(sources, names, strict=True)]
+    described = json.dumps([FORMAT, options, items, versions])
+    return Job(sources, items, options, hashlib.sha256(described.encode()).hexdigest())
+
+
+def prepare_image(data: bytes, options: Options) -> tuple[bytes, Outcome]:
+    """The file of an image as the options want it; the outcome has no name and no label yet.
+
+    A file that is as wanted already is kept byte for byte.
+
+    Raises:
+      UnreadableError: it cannot be decoded, or is too small.
+    """
+    image = read_image(data, options.channels)
+    size = image.size
+    if min(size) < options.min_px:
+        raise UnreadableError(f"{size[0]}x{size[1]} px: its shorter side is below {options.min_px}")
+    if options.crop:
+        wanted = fit(image, options.height, options.width)
+        ratio = max(options.width / size[0], options.height / size[1])
+    else:
+        wanted = fit_shorter(image, options.height)
+        ratio = options.height / min(size)
+    digest = hashlib.sha256(repr(wanted.size).encode() + wanted.tobytes()).hexdigest()
+    kept_as = is_plain(data, options.channels) if wanted is image else None
+    if kept_as is None:
+        return encode_png(wanted), Outcome("", None, "", size, ".png", True, ratio > 1, digest)
+    return data, Outcome("", None, "", size, kept_as, False, False, digest)
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone; ValueError if it has another's lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"another process works in {folder}") from error
+        yield
+
+
+def begin(job: Job, folder: pathlib.Path) -> list[int]:
+    """Readies the folder, keeping the parts of this very job; the parts that are missing."""
+    mark = folder / "job.json"
+    if not mark.exists() or mark.read_text() != job.key:
+        for path in folder.iterdir():
+            if path.name != "lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _write_whole(mark, job.key.encode())
+    return [part for part in range(job.parts) if not part_path(folder, part).exists()]
+
+
+def prepare_parts(
+    job: Job, folder: pathlib.Path, parts: list[int], processes: int, done: Callable[[int], None]
+) -> None:
+    """Makes these parts, in so many processes; calls done(images) after each.
+
+    Raises:
+      OSError: the disk is full or a process died; what is made by then stays.
+    """
+    # A spawned process shares no lock and no thread with this one.
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(processes, max(len(parts), 1)),
+        multiprocessing.get_context("spawn"),
+        _start_worker,
+        (job.sources, job.options),
+    )
+    try:
+        futures = [
+            pool.submit(
+                _prepare_part, job.items[part * PART : (part + 1) * PART], part_path(folder, part)
+            )
+            for part in parts
+        ]
+        for future in concurrent.futures.as_completed(futures):
+            done(future.result())
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise OSError(
+            "a worker process died, perhaps of too little memory; the same command continues, with "
+            "fewer --processes in less memory"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def part_path(folder: pathlib.Path, part: int) -> pathlib.Path:
+    return folder / f"{part:06d}.zip"
+
+
+def read_part(path: pathlib.Path) -> Iterator[tuple[Outcome, bytes]]:
+    """The outcomes of a part's items, in order, each with its file if it is kept."""
+    with zipfile.ZipFile(path) as archive:
+        for index, fields in enumerate(json.loads(archive.read(OUTCOMES))):
+            outcome = Outcome(*fields)
+            yield outcome, b"" if outcome.dropped else archive.read(str(index))
+
+
+_worker: tuple[Sequence[Container], Options]  # of a worker process
+
+
+def _start_worker(sources: Sequence[Container], options: Options) -> None:
+    global _worker
+    _worker = (sources, options)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends the work.
+    end_with_parent()
+
+
+def _prepare_part(items: list[Item], path: pathlib.Path) -> int:
+    sources, options = _worker
+    buffer, outcomes = io.BytesIO(), []
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for index, item in enumerate(items):
+            try:
+                data = sources[item.source].read(item.name)
+                file, outcome = prepare_image(data, options)
+                archive.writestr(zipfile.ZipInfo(str(index)), file)
+                outcomes.append(outcome._replace(name=item.name, label=item.label))
+            except (UnreadableError, OSError) as error:
+                outcomes.append(Outcome(item.name, item.label, str(error)))
+        archive.writestr(zipfile.ZipInfo(OUTCOMES), json.dumps(outcomes))
+    _write_whole(path, buffer.getvalue())
+    return len(items)
+
+
+def _write_whole(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file that is there whole or not at all, whatever happens."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,268 @@
+"""The paper's data sets, from small trees of the forms that their publishers hand out."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+
+import lmdb
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from typer.testing import CliRunner
+
+from creps_jax import cli
+from creps_jax.data import builders
+from creps_jax.data.decode import fit, fit_shorter
+from creps_jax.data.sources import open_source
+from tests.data.test_sources import data_config
+
+COUNT = 3
+
+
+def picture(i, height, width):
+    photo = load_sample_images().images[i % 2]
+    return Image.fromarray(photo[9 * i : 9 * i + height, 5 * i : 5 * i + width])
+
+
+def encoded(image, file_format):
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **({} if file_format == "png" else {"quality": 90}))
+    return buffer.getvalue()
+
+
+def put(root, name, data):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(data)
+    return {"path": name, "md5": hashlib.md5(data).hexdigest()}
+
+
+def publish_ffhq(root):
+    metadata = {}
+    for i in (2, 10, 0):  # As text, 10 comes before 2.
+        faces = {
+            key: put(root, f"{folder}/00000/{i:05d}.png", encoded(picture(i, size, size), "png"))
+            for key, folder, size in (
+                ("image", "images1024x1024", 300),
+                ("thumbnail", "thumbnails128x128", 128),
+            )
+        }
+        metadata[str(i)] = {
+            "category": "training",
+            "metadata": {"author": f"Author {i}", "license_url": "L", "photo_url": "U"},
+            **{
+                key: {"file_path": face["path"], "file_md5": face["md5"]}
+                for key, face in faces.items()
+            },
+        }
+    (root / "ffhq-dataset-v2.json").write_text(json.dumps(metadata))
+    return [picture(i, 300, 300) for i in (0, 2, 10)]
+
+
+def publish_metfaces(root):
+    records = []
+    for i in range(COUNT):
+        face = put(root, f"images/{i}-00.png", encoded(picture(i, 300, 300), "png"))
+        records.append(
+            {
+                "obj_id": str(i),
+                "meta_url": "U",
+                "image_path": face["path"],
+                "image_md5": face["md5"],
+                "title": f"Title {i}",
+                "artist_display_name": "Artist",
+            }
+        )
+    (root / "metfaces.json").write_text(json.dumps(records))
+    return [picture(i, 300, 300) for i in range(COUNT)]
+
+
+def publish_lsun_church(root):
+    path = root / "church_outdoor_train_lmdb"
+    path.mkdir(parents=True)
+    files = [encoded(picture(i, 256, 340), "webp") for i in range(COUNT)]
+    keys = sorted(hashlib.sha1(bytes([i])).hexdigest().encode() for i in range(COUNT))
+    with lmdb.open(str(path), map_size=2**24) as database, database.begin(write=True) as writing:
+        for key, data in zip(keys, files, strict=True):
+            writing.put(key, data)
+    return [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
+
+
+def publish_flickr_scenery(root):
+    files = [encoded(picture(i, 280 + i, 390), "jpeg") for i in range(COUNT)]
+    for i, data in enumerate(files):
+        put(root, f"part{i % 2}/{i}.jpg", data)
+    return [Image.open(io.BytesIO(files[i])) for i in (0, 2, 1)]  # As the paths are sorted.
+
+
+PUBLISH = {
+    "ffhq": publish_ffhq,
+    "metfaces": publish_metfaces,
+    "lsun_church": publish_lsun_church,
+    "flickr_scenery": publish_flickr_scenery,
+}
+
+
+@pytest.fixture(autouse=True)
+def sets(tmp_path, monkeypatch):
+    """Where prepared sets go, of this process and of those that it starts."""
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "sets"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))
+    return tmp_path / "sets"
+
+
+@pytest.fixture
+def manual(tmp_path):
+    (tmp_path / "manual").mkdir()
+    return tmp_path / "manual"
+
+
+def build(name, manual, *options):
+    return CliRunner().invoke(cli.app, ["build", name, f"--manual-dir={manual}", *options])
+
+
+@pytest.mark.parametrize("name", PUBLISH)
+def test_a_set_is_built_from_what_its_publishers_hand_out(name, manual, sets):
+    originals = PUBLISH[name](manual)
+    done = build(f"{name}/256", manual, f"--data-dir={sets}")
+    assert done.exit_code == 0, done.output
+    builder = tfds.builder(f"{name}/256", data_dir=sets)
+    assert builder.info.file_format.value == "array_record"
+    assert f"Licence: {builder.info.redistribution_info.license}" in done.output
+    assert builder.info.citation and builder.info.homepage and builder.info.description
+    records = builder.as_data_source(split="train")
+    assert len(records) == COUNT
+    scale = fit_shorter if name == "flickr_scenery" else lambda image, size: fit(image, size, size)
+    for record, original in zip(records, originals, strict=True):
+        np.testing.assert_array_equal(record["image"], np.asarray(scale(original, 256)))
+    source = open_source(data_config(f"tfds:{name}/256", resolution=256, resize=True))
+    for index, original in enumerate(originals):
+        expected = np.asarray(fit(scale(original, 256), 256, 256))
+        np.testing.assert_array_equal(source[index]["image"], expected)
+
+
+def test_credit_is_kept(manual, sets):
+    publish_ffhq(manual)
+    build("ffhq/256", manual)
+    records = tfds.data_source("ffhq/256", split="train", data_dir=sets)
+    assert [r["credit"].decode() for r in records] == [f"Author {i}, L, U" for i in (0, 2, 10)]
+    assert records[2]["name"] == b"images1024x1024/00000/00010.png"
+
+
+def test_the_publishers_own_thumbnails_are_taken_at_their_size(manual, sets):
+    publish_ffhq(manual)
+    build("ffhq/128", manual)
+    records = tfds.data_source("ffhq/128", split="train", data_dir=sets)
+    np.testing.assert_array_equal(records[0]["image"], np.asarray(picture(0, 128, 128)))
+
+
+def test_scenery_can_be_cropped_at_random(manual):
+    originals = publish_flickr_scenery(manual)
+    build("flickr_scenery/256", manual)
+    config = data_config("tfds:flickr_scenery/256", resolution=256, random_crop=True)
+    source = open_source(config)
+    expected = fit_shorter(originals[1], 256)
+    np.testing.assert_array_equal(source[1]["image"], np.asarray(expected))
+    assert source[1]["image"].shape[1] > 256
+
+
+def test_a_set_that_is_built_is_not_built_again(manual):
+    publish_metfaces(manual)
+    build("metfaces/256", manual)
+    (manual / "metfaces.json").unlink()
+    assert build("metfaces/256", manual).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["ffhq", "metfaces"])
+def test_a_damaged_file_is_named_and_no_set_is_left(name, manual, sets):
+    PUBLISH[name](manual)
+    path = sorted(manual.glob("images*/**/*.png"))[1]
+    data = bytearray(path.read_bytes())
+    data[-30] ^= 1
+    path.write_bytes(data)
+    done = build(f"{name}/256", manual)
+    assert done.exit_code == 1
+    assert f"{path.relative_to(manual)}: its MD5 is not" in done.output
+    assert not (sets / name / "256" / "1.0.0").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "remove", "expected"),
+    [
+        ("ffhq", "ffhq-dataset-v2.json", "ffhq-dataset-v2.json is missing: Download"),
+        ("ffhq", "images1024x1024/00000/00002.png", "1 of 3 images are missing in"),
+        ("metfaces", "metfaces.json", "metfaces.json is missing: Download"),
+        ("metfaces", "images/1-00.png", "the first is images/1-00.png"),
+        ("lsun_church", "church_outdoor_train_lmdb/data.mdb", "is no LMDB: it must be a folder"),
+    ],
+)
+def test_what_is_missing_is_said(name, remove, expected, manual):
+    PUBLISH[name](manual)
+    (manual / remove).unlink()
+    done = build(f"{name}/256", manual)
+    assert done.exit_code == 1
+    assert expected in done.output and "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"0": {}}', '{"a": 1}', "7"])
+@pytest.mark.parametrize(
+    ("name", "file"), [("ffhq", "ffhq-dataset-v2.json"), ("metfaces", "metfaces.json")]
+)
+def test_broken_metadata_are_named(name, file, content, manual):
+    (manual / file).write_text(content)
+    done = build(f"{name}/256", manual)
+    assert done.exit_code == 1, done.output
+    assert file in done.output or f"lists no images in {manual}" in done.output
+
+
+def test_a_wrong_name_or_folder_is_said(tmp_path, manual):
+    done = build("ffhq/100", manual)
+    assert done.exit_code == 2
+    assert "'ffhq/100' is none of ffhq/1024, ffhq/512" in done.output
+    for folder in (tmp_path / "none", manual):  # The second is empty.
+        done = build("ffhq/256", folder)
+        assert done.exit_code == 2
+        assert f"{folder} is no folder, or empty. Download ffhq" in done.output
+
+
+def test_the_names_of_all_configs_are_built_by_someone():
+    from configs import church, ffhq, metfaces, scenery
+
+    built = {
+        f"tfds:{builder.name}/{config.name}"
+        for builder in builders.BUILDERS
+        for config in builder.BUILDER_CONFIGS
+    }
+    for config in (church, ffhq, metfaces, scenery):
+        source = config.get_config().data.source
+        assert source in built
+        assert f"creps build {source.removeprefix('tfds:')} --manual-dir=" in config.__doc__
+
+
+def test_training_says_what_to_run_when_the_images_are_not_there(tmp_path):
+    command = [sys.executable, "-m", "creps_jax.main", "--config=configs/church.py"]
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path}/run"], capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 1
+    assert "tfds:lsun_church/256 is not prepared in" in done.stderr
+    assert done.stderr.endswith("  creps build lsun_church/256 --manual-dir=FOLDER\n")
+
+
+def test_neither_building_nor_reading_loads_tensorflow(manual, sets):
+    publish_metfaces(manual)
+    program = f"""
+import sys
+from typer.testing import CliRunner
+from creps_jax import cli
+from creps_jax.data.containers import open_container
+CliRunner().invoke(cli.app, ["build", "metfaces/256", "--manual-dir={manual}"])
+container = open_container("tfds:metfaces/256")
+print(len(container.read("00000001")) > 1000, "tensorflow" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "True False\n", done.stderr
