@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from creps_jax.config import flatten, parse
+from creps_jax.config import flatten, parse, with_added_fields
 from creps_jax.model.generator import Generator, Variables
 
 _log = logging.getLogger(__name__)
@@ -120,8 +120,9 @@ class Checkpoints:
         return None
 
     def config(self, step: int) -> dict:
-        """Returns the config that the checkpoint of `step` was saved with."""
-        return _restore(self._directory / str(step), config=ocp.args.JsonRestore()).config
+        """Returns the config that the checkpoint of `step` was saved with, all fields of today."""
+        restored = _restore(self._directory / str(step), config=ocp.args.JsonRestore())
+        return with_added_fields(restored.config)
 
     def restore(self, step: int, abstract_state: Any, abstract_ema: dict) -> tuple[Any, dict, dict]:
         """Returns the state, the EMA and the data iterator's state that were saved at `step`.
@@ -216,7 +217,7 @@ def load_ema(path: str | os.PathLike) -> tuple[dict, dict]:
     restored = _restore(
         folder, ema=ocp.args.StandardRestore(abstract), config=ocp.args.JsonRestore()
     )
-    return restored.ema, restored.config
+    return restored.ema, with_added_fields(restored.config)
 
 
 def load_generator(path: str | os.PathLike) -> tuple[Generator, Variables]:

@@ -169,6 +169,9 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "checkpoint": {"every_kimg": float, "keep": int},
 }
 
+# The fields that checkpoints of earlier versions lack, and what was done without them.
+ADDED_FIELDS = {"data": {"random_crop": False}}
+
 # Fields that may be 0 or, being a share, must lie in [0, 1]; all other numbers are positive.
 MAY_BE_ZERO = {
     "seed",
@@ -196,6 +199,14 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def with_added_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A config that an earlier version may have saved, with the fields that were added since."""
+    return {
+        section: {**ADDED_FIELDS[section], **fields} if section in ADDED_FIELDS else fields
+        for section, fields in saved.items()
+    }
 
 
 def field_types() -> dict[str, Any]:

@@ -230,6 +230,19 @@ def test_a_missing_field_is_named(path):
     refuses(given, dotted(path))
 
 
+def test_a_config_of_an_earlier_version_gets_the_fields_added_since():
+    given = base_config()
+    saved = copy.deepcopy(given)
+    for section, fields in config.ADDED_FIELDS.items():
+        for name in fields:
+            del saved[section][name]
+    with pytest.raises(ValueError, match="the config lacks"):
+        config.parse(saved)
+    assert config.with_added_fields(saved) == given
+    given["data"]["random_crop"] = True
+    assert config.with_added_fields(given) == given
+
+
 @pytest.mark.parametrize("section", [s for s in config.SCHEMA if s])
 def test_of_a_missing_section_every_field_is_named(section):
     given = base_config()

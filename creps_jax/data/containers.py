@@ -342,8 +342,7 @@ class Tfds:
     def __init__(self, name: str):
         from creps_jax.data import tfds_sets
 
-        self._source = tfds_sets.open_split(name)
-        self._version = tfds_sets.version(self._source)
+        self._source, self._version = tfds_sets.open_split(name)
 
     def images(self) -> list[str]:
         return [f"{index:08d}" for index in range(len(self._source))]

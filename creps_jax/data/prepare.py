@@ -16,6 +16,7 @@ import os
 import pathlib
 import shutil
 import signal
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -188,6 +189,7 @@ def _start_worker(sources: Sequence[Container], options: Options) -> None:
     global _worker
     _worker = (sources, options)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends the work.
+    warnings.simplefilter("ignore")  # Pillow's, of files whose outcome is reported.
     end_with_parent()
 
 

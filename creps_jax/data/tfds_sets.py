@@ -2,21 +2,28 @@
 
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 SPLIT = "train"
 
 
-def open_split(name: str) -> Any:
-    """The split 'train' of a set, its images undecoded: source[i] is {'image': bytes, ...}.
+class Split(NamedTuple):
+    """The images of a prepared set."""
+
+    source: Any  # source[i] is {'image': bytes, ...}: images are not decoded.
+    version: list[Any]  # JSON values that change when one of its files does
+
+
+def open_split(name: str) -> Split:
+    """The split 'train' of a set.
 
     Args:
       name: NAME, NAME/CONFIG or NAME/CONFIG:VERSION in TFDS's folder ($TFDS_DATA_DIR, or
         ~/tensorflow_datasets), or the path of a folder with a dataset_info.json.
 
     Raises:
-      ValueError: there is no such set, it is not prepared or not as array_record, or it has no
-        split 'train' or no 'image'; says what to do.
+      ValueError: there is no such set, it is damaged, not prepared or not as array_record, or it
+        has no split 'train' or no 'image'; says what to do.
     """
     try:
         import tensorflow_datasets as tfds
@@ -25,24 +32,38 @@ def open_split(name: str) -> Any:
             f"tfds:{name} needs {error.name}: pip install 'creps-jax[train]'"
         ) from error
     path = pathlib.Path(name).expanduser()
-    if (path / "dataset_info.json").exists():
-        builder = tfds.builder_from_directory(path)
-    else:
-        builder = _prepared_builder(name)
+    if not (path / "dataset_info.json").exists():
+        return _read(name, _prepared_builder(name))
+    try:
+        return _read(name, tfds.builder_from_directory(path))
+    except _UnusableError:
+        raise
+    except Exception as error:  # Broken files make TFDS raise nearly every exception there is.
+        raise ValueError(f"tfds:{name} is damaged: {error!r}") from error
+
+
+class _UnusableError(ValueError):
+    """A set that is whole but no set of images."""
+
+
+def _read(name: str, builder: Any) -> Split:
+    import tensorflow_datasets as tfds
+
     if SPLIT not in builder.info.splits:
-        raise ValueError(
-            f"tfds:{name} has no split {SPLIT!r}, only {', '.join(builder.info.splits)}"
-        )
+        has = ", ".join(builder.info.splits)
+        raise _UnusableError(f"tfds:{name} has no split {SPLIT!r}, only {has}")
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict) or "image" not in features:
-        raise ValueError(f"tfds:{name} has no feature 'image', only {features}")
-    try:
-        return builder.as_data_source(split=SPLIT, decoders={"image": tfds.decode.SkipDecoding()})
-    except (NotImplementedError, ValueError) as error:
-        raise ValueError(
+        raise _UnusableError(f"tfds:{name} has no feature 'image', only {features}")
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise _UnusableError(
             f"tfds:{name} is stored as {builder.info.file_format.value}; prepare it again with "
-            f"download_and_prepare(file_format='array_record'): {error}"
-        ) from error
+            "download_and_prepare(file_format='array_record')"
+        )
+    skip = {"image": tfds.decode.SkipDecoding()}
+    statuses = [os.stat(file) for file in builder.info.splits[SPLIT].filepaths]
+    version = [[status.st_size, status.st_mtime_ns] for status in statuses]
+    return Split(builder.as_data_source(split=SPLIT, decoders=skip), version)
 
 
 def _prepared_builder(name: str) -> Any:
@@ -67,10 +88,3 @@ def _prepared_builder(name: str) -> Any:
         )
         raise ValueError(f"tfds:{name} is not prepared in {builder.data_path}. {how}")
     return builder
-
-
-def version(source: Any) -> list[Any]:
-    """JSON values that change when a file of the split does."""
-    files = source.dataset_info.splits[SPLIT].filepaths
-    stats = [os.stat(file) for file in files]
-    return [[stat.st_size, stat.st_mtime_ns] for stat in stats]

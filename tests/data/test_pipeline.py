@@ -12,6 +12,7 @@ from PIL import Image
 from creps_jax.config import DataConfig
 from creps_jax.data.pipeline import make_iterator
 from creps_jax.data.sources import open_source
+from tests.processes import children, is_running, wait_until
 
 SIZE = 8
 
@@ -147,6 +148,90 @@ def test_a_batch_may_be_larger_than_the_source(iterate):
 def test_a_batch_that_processes_cannot_share_is_an_error(iterate):
     with pytest.raises(ValueError, match="batch size 5 is not divisible by the 2 processes"):
         iterate(5, process_count=2)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Four images of other sizes; a pixel's channels are its image, its row and its column."""
+    root = tmp_path_factory.mktemp("wide")
+    for i in range(4):
+        image = np.empty((SIZE + 3 * (i % 2), SIZE + 5, 3), np.uint8)
+        image[..., 0], image[..., 1], image[..., 2] = i, *np.indices(image.shape[:2])
+        Image.fromarray(image).save(root / f"{i}.png")
+    return f"folder:{root}"
+
+
+def crops(source, batches, batch_size=4, **changes):
+    config = data_config(source, random_crop=True, mirror=False, **changes)
+    iterator = make_iterator(open_source(config), config, batch_size, 0)
+    images = take(iterator, batches)["image"].reshape(-1, SIZE, SIZE, 3)
+    iterator.close()
+    return images
+
+
+def test_random_crops_are_windows_of_the_image_and_each_occurs(wide):
+    images = crops(wide, 100)
+    rows, columns = np.indices((SIZE, SIZE))
+    places = {0: set(), 1: set(), 2: set(), 3: set()}
+    for image in images:
+        number, y, x = image[0, 0]
+        np.testing.assert_array_equal(image[..., 0], number)
+        np.testing.assert_array_equal(image[..., 1], y + rows)
+        np.testing.assert_array_equal(image[..., 2], x + columns)
+        places[int(number)].add((int(y), int(x)))
+    for number, found in places.items():
+        assert found == {(y, x) for y in range(4 if number % 2 else 1) for x in range(6)}
+
+
+def test_crops_do_not_depend_on_threads_workers_or_processes(wide):
+    expected = crops(wide, 4)
+    for changes in ({"threads": 1}, {"workers": 2}):
+        np.testing.assert_array_equal(crops(wide, 4, **changes), expected)
+
+
+def test_images_are_scaled_before_they_are_cropped_on_demand(wide):
+    small = crops(wide, 20, resize=True)
+    assert small.shape == (80, SIZE, SIZE, 3)
+    assert small[..., 1].max() <= SIZE + 2  # All rows of the taller ones are in each crop.
+    tall = small[np.round(small[..., 0].mean((1, 2))) == 1]
+    assert (tall[:, 0, :, 1] <= 1).all() and (tall[:, -1, :, 1] >= SIZE + 1).all()
+
+
+def test_images_too_small_for_a_crop_are_refused(tmp_path):
+    Image.new("RGB", (SIZE + 9, SIZE - 1)).save(tmp_path / "flat.png")
+    with pytest.raises(ValueError, match=r"flat.png has 17x7 pixels.*too few for random crops"):
+        open_source(data_config(f"folder:{tmp_path}", random_crop=True))
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import time
+            from creps_jax.config import DataConfig
+            from creps_jax.data.pipeline import make_iterator
+            from creps_jax.data.sources import open_source
+
+            if __name__ == "__main__":
+                config = DataConfig("procedural:9", 8, 3, 0, True, False, False, 0.0, 2, 2)
+                iterator = make_iterator(open_source(config), config, 4, 0)
+                print(next(iterator)["image"].shape, flush=True)
+                time.sleep(600)
+            """
+        )
+    )
+    process = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout.readline() == b"(4, 8, 8, 3)\n"
+        workers = children(process.pid)
+        assert len(workers) >= 2 and all(map(is_running, workers))
+    finally:
+        process.kill()
+        process.communicate()
+    wait_until(lambda: not any(map(is_running, workers)))
 
 
 def test_a_closed_iterator_ends_without_noise(tmp_path):

@@ -3,11 +3,9 @@
 import io
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 
 import numpy as np
@@ -22,6 +20,7 @@ from creps_jax.data.containers import open_container
 from creps_jax.data.decode import fit, fit_shorter
 from creps_jax.data.sources import open_source
 from tests.data.test_sources import data_config
+from tests.processes import children, is_running, wait_until
 
 PHOTO = load_sample_images().images[0]
 
@@ -317,27 +316,6 @@ def test_two_commands_do_not_work_on_one_set(photos, tmp_path):
         done = run(f"--source={photos}", "--size=32", f"--out={tmp_path}/a.zip")
     assert done.exit_code == 1
     assert f"another process works in {tmp_path}/a.zip.partial" in done.output
-
-
-def children(pid):
-    """The processes that a process has started, and theirs."""
-    listed = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    own = [int(child) for child in listed]
-    return own + [grandchild for child in own for grandchild in children(child)]
-
-
-def is_running(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_until(true, seconds=60):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a"])
