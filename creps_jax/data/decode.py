@@ -28,7 +28,7 @@ def read_image(data: bytes, channels: int) -> Image.Image:
                 )
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            return _opaque(_to_srgb(image)).convert("L" if channels == 1 else "RGB")
+            return _in_mode(_opaque(_to_srgb(image)), "L" if channels == 1 else "RGB")
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:
@@ -64,7 +64,12 @@ def _opaque(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image if image.mode == "L" else image.convert("RGB")
+    return image if image.mode == "L" else _in_mode(image, "RGB")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image in this mode; convert() would copy one that is."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

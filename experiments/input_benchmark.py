@@ -1,0 +1,160 @@
+"""Speed of the input pipeline: images decoded and batched a second, against plain Pillow loops.
+
+    python -m experiments.input_benchmark --out=experiments/input_benchmark.csv
+
+Crops of photographs as PNG files, 256 x 256 and 512 x 512, as a folder, a StyleGAN zip and a TFDS
+set. In one process, in turn, as often as --rounds says: a loop of Pillow in one thread, the same
+decoding by as many threads as the machine has cores and nothing else, and the pipeline with worker
+processes or, where there are none, with threads. Medians; `times` is against the loop, `overhead`
+against the bare threads.
+"""
+
+import argparse
+import csv
+import functools
+import gc
+import io
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from creps_jax.config import DataConfig
+from creps_jax.data import outputs
+from creps_jax.data import sources as data_sources
+from creps_jax.data.decode import encode_png
+from creps_jax.data.pipeline import make_iterator
+from creps_jax.data.sources import open_source
+
+COUNTS = {256: 2048, 512: 512}  # images of a set by their size; Grain shuffles tiny ones slowly
+MEASURED = 512
+BATCH = 16
+WORKERS = (0, 1, 2)
+CORES = os.cpu_count() or 1
+
+
+def make_files(size: int) -> list[bytes]:
+    """PNG files of crops of photographs."""
+    random, files = np.random.default_rng(0), []
+    for i in range(COUNTS[size]):
+        photo = Image.fromarray(load_sample_images().images[i % 2])
+        side = int(random.integers(256, 420))
+        x, y = random.integers(photo.width - side), random.integers(photo.height - side)
+        box = (x, y, x + side, y + side)
+        files.append(encode_png(photo.resize((size, size), Image.Resampling.LANCZOS, box)))
+    return files
+
+
+def write_sets(files: list[bytes], folder: Path) -> dict[str, str]:
+    """The files in three forms: name -> source."""
+    (folder / "images").mkdir()
+    for i, data in enumerate(files):
+        (folder / "images" / f"{i:05d}.png").write_bytes(data)
+    for write, name in ((outputs.write_zip, "a.zip"), (outputs.write_tfds, "set")):
+        images = (outputs.Kept(f"{i}", None, ".png", data) for i, data in enumerate(files))
+        more = ("set", 3) if name == "set" else ()
+        write(images, [], folder / name, *more)
+    return {
+        "folder": f"folder:{folder}/images",
+        "zip": f"zip:{folder}/a.zip",
+        "array_record": f"tfds:{folder}/set",
+    }
+
+
+def decode(data: bytes) -> np.ndarray:
+    """What the pipeline must do at least."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def pillow_loop(files: list[bytes]) -> float:
+    """Images a second of one thread of Pillow."""
+    start = time.perf_counter()
+    for data in files:
+        decode(data)
+    return len(files) / (time.perf_counter() - start)
+
+
+def bare_threads(files: list[bytes]) -> float:
+    """Images a second where all cores decode, and nothing else is done."""
+    with ThreadPoolExecutor(CORES) as pool:
+        start = time.perf_counter()
+        for _ in pool.map(decode, files):
+            pass
+        return len(files) / (time.perf_counter() - start)
+
+
+def pipeline(source: str, size: int, workers: int) -> float:
+    """Images a second in batches, without a cache, once the pipeline runs."""
+    config = DataConfig(
+        source, size, 3, 0, mirror=True, resize=False, random_crop=False, max_unreadable=0.0,
+        threads=max(1, 2 * CORES // max(workers, 1)), workers=workers,
+    )  # fmt: skip
+    iterator = make_iterator(open_source(config), config, BATCH, seed=0)
+    batches = MEASURED // BATCH
+    next(iterator)  # What is ahead now is as much as will be ahead at the end.
+    start = time.perf_counter()
+    for _ in range(batches):
+        next(iterator)
+    rate = batches * BATCH / (time.perf_counter() - start)
+    iterator.close()
+    return rate
+
+
+def measure(size: int, rounds: int) -> list[dict[str, object]]:
+    """The rows of one size."""
+    files = make_files(size)
+    with tempfile.TemporaryDirectory() as folder:
+        works: dict[tuple[str, int], Callable[[], float]] = {
+            ("Pillow loop", 0): functools.partial(pillow_loop, files[:MEASURED]),
+            ("bare threads", 0): functools.partial(bare_threads, files[:MEASURED]),
+        }
+        for name, source in write_sets(files, Path(folder)).items():
+            for workers in WORKERS:
+                works[name, workers] = functools.partial(pipeline, source, size, workers)
+        rates: dict[tuple[str, int], list[float]] = {key: [] for key in works}
+        for _ in range(rounds):
+            for key, work in works.items():
+                gc.collect()
+                rates[key].append(work())
+    medians = {key: statistics.median(values) for key, values in rates.items()}
+    alone, bare = medians["Pillow loop", 0], medians["bare threads", 0]
+    return [
+        {
+            "size_px": size,
+            "source": name,
+            "workers": workers,
+            "images_per_sec": round(rate),
+            "times_loop": round(rate / alone, 2),
+            "overhead_percent": round(100 * (bare / rate - 1)),
+        }
+        for (name, workers), rate in medians.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="how often each is measured")
+    parser.add_argument("--out", type=Path, help="CSV to write")
+    arguments = parser.parse_args()
+    flags.FLAGS.mark_as_parsed()  # Grain's workers read absl's flags.
+    data_sources.CACHE_MIB = 0  # What is kept in memory is not decoded.
+    rows = [row for size in COUNTS for row in measure(size, arguments.rounds)]
+    for row in rows:
+        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    if arguments.out:
+        with arguments.out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
