@@ -5,6 +5,7 @@ Nothing here imports jax: help and wrong options must answer at once.
 
 import contextlib
 import enum
+import importlib.util
 import math
 import os
 import re
@@ -203,6 +204,12 @@ def output_paths(out: str, seeds: list[int]) -> list[str]:
     if len(seeds) > 1:
         raise ValueError(f"{out} holds one image, got {len(seeds)} seeds: name a folder")
     return [out]
+
+
+def require_train_extra(package: str) -> None:
+    """Raises ValueError, which says what to install, if a package of the extra is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(f"this needs {package}: pip install 'creps-jax[train]'")
 
 
 def cache_compilations() -> None:

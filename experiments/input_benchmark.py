@@ -32,7 +32,7 @@ from creps_jax.data import outputs
 from creps_jax.data import sources as data_sources
 from creps_jax.data.decode import encode_png
 from creps_jax.data.pipeline import make_iterator
-from creps_jax.data.sources import open_source
+from creps_jax.data.sources import Source, open_source
 
 COUNTS = {256: 2048, 512: 512}  # images of a set by their size; Grain shuffles tiny ones slowly
 MEASURED = 512
@@ -91,13 +91,17 @@ def bare_threads(files: list[bytes]) -> float:
         return len(files) / (time.perf_counter() - start)
 
 
-def pipeline(source: str, size: int, workers: int) -> float:
-    """Images a second in batches, without a cache, once the pipeline runs."""
-    config = DataConfig(
-        source, size, 3, 0, mirror=True, resize=False, random_crop=False, max_unreadable=0.0,
+def make_config(source: str, size: int, workers: int) -> DataConfig:
+    """A pipeline that reads a source with as many threads in all, whatever the workers."""
+    return DataConfig(
+        source, size, 3, 0, mirror=False, resize=False, random_crop=False, max_unreadable=0.0,
         threads=max(1, 2 * CORES // max(workers, 1)), workers=workers,
     )  # fmt: skip
-    iterator = make_iterator(open_source(config), config, BATCH, seed=0)
+
+
+def pipeline(source: Source, config: DataConfig) -> float:
+    """Images a second in batches, without a cache, once the pipeline runs."""
+    iterator = make_iterator(source, config, BATCH, seed=0)
     batches = MEASURED // BATCH
     next(iterator)  # What is ahead now is as much as will be ahead at the end.
     start = time.perf_counter()
@@ -117,8 +121,10 @@ def measure(size: int, rounds: int) -> list[dict[str, object]]:
             ("bare threads", 0): functools.partial(bare_threads, files[:MEASURED]),
         }
         for name, source in write_sets(files, Path(folder)).items():
+            opened = open_source(make_config(source, size, 0))
             for workers in WORKERS:
-                works[name, workers] = functools.partial(pipeline, source, size, workers)
+                config = make_config(source, size, workers)
+                works[name, workers] = functools.partial(pipeline, opened, config)
         rates: dict[tuple[str, int], list[float]] = {key: [] for key in works}
         for _ in range(rounds):
             for key, work in works.items():

@@ -60,11 +60,13 @@ def tiny_config(changes: dict[str, Any] | None = None) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
-def start(workdir: Path, steps: int, cache: Path, *flags: str) -> subprocess.Popen:
+def start(
+    workdir: Path, steps: int, cache: Path, *flags: str, config: str = "demo"
+) -> subprocess.Popen:
     """The real program on the tiny network, as a process in a group of its own."""
     fields = {**TINY, "total_kimg": steps * BATCH_SIZE / 1000}
-    command = [sys.executable, "-m", "creps_jax.main", "--config=configs/demo.py"]
-    command += [f"--workdir={workdir}", *flags, *(f"--config.{k}={v}" for k, v in fields.items())]
+    command = [sys.executable, "-m", "creps_jax.main", f"--config=configs/{config}.py"]
+    command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in fields.items()), *flags]
     environment = {
         **os.environ,
         "XLA_FLAGS": "--xla_backend_optimization_level=0",  # Compiling would take most of the time.

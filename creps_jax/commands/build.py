@@ -1,12 +1,13 @@
 """`creps build`: the data sets of the paper, from what their publishers hand out."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from creps_jax.options import one_line_errors, option
+from creps_jax.options import one_line_errors, option, require_train_extra
 
 
 def build(
@@ -30,10 +31,12 @@ def build(
 
     Example: creps build ffhq/512 --manual-dir=downloads/ffhq
     """
-    with one_line_errors(ImportError):
+    with one_line_errors(ValueError):
+        require_train_extra("tensorflow_datasets")
         import tensorflow_datasets as tfds
 
         from creps_jax.data import builders
+        from creps_jax.data.prepare import locked
 
     known = {
         f"{builder.name}/{config.name}": (builder, config.name)
@@ -54,7 +57,14 @@ def build(
     builder = kind(config=config, file_format="array_record", **place)
     typer.echo(f"Licence: {kind.LICENCE}")
     settings = tfds.download.DownloadConfig(manual_dir=manual_dir)
-    with one_line_errors(OSError, ValueError), tempfile.TemporaryDirectory() as scratch:
+    versions = builder.data_path.parent
+    with (
+        one_line_errors(OSError, ValueError),
+        locked(versions),
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        for killed in versions.glob("incomplete.*"):
+            shutil.rmtree(killed)
         builder.download_and_prepare(download_dir=scratch, download_config=settings)
     source = name if data_dir is None else builder.data_path
     typer.echo(

@@ -8,7 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from creps_jax.options import check_range, one_line_errors, option, parse_size
+from creps_jax.options import (
+    check_range,
+    one_line_errors,
+    option,
+    parse_size,
+    require_train_extra,
+)
 from creps_jax.progress import progress
 
 DROPPED_SHOWN = 5
@@ -100,6 +106,8 @@ def dataset(
         labelled = labelling.label_items(sources, labels)
     with option("--out"):
         _check_out(out, source)
+        if out.suffix != ".zip":
+            require_train_extra("tensorflow_datasets")
     options = prepare.Options(height, width, crop, 1 if grey else 3, min_px)
     job = prepare.make_job(sources, labelled.items, options)
     report_path, sheet_path = _beside(out, "report.json"), _beside(out, "sheet.png")
@@ -118,14 +126,16 @@ def dataset(
         with progress() as shown:
             shown.stage(left, "images prepared")
             prepare.prepare_parts(job, partial, missing, processes, shown.advance)
-            report = outputs.make_report(job, partial, labelled.classes)
+            found = prepare.read_outcomes(job, partial)
+            if deduplicate:
+                found = outputs.drop_repeated(found)
+            report = outputs.make_report(job, found, labelled.classes)
             report["deduplicate"] = deduplicate
             report["dropped"] += [[name, "it has no label"] for name in labelled.unlabelled]
-            repeated = {index for same in report["duplicates"] for index, _ in same[1:]}
             if not report["kept"]:
                 raise ValueError(_describe(report, report_path))
-            shown.stage(count, "images written")
-            images = outputs.kept(job, partial, repeated if deduplicate else set(), shown.advance)
+            shown.stage(report["kept"], "images written")
+            images = outputs.kept(job, partial, found, shown.advance)
             temporary = partial / f"whole{out.suffix}"
             if out.suffix == ".zip":
                 outputs.write_zip(images, labelled.classes, temporary)
@@ -133,7 +143,7 @@ def dataset(
                 shutil.rmtree(temporary, ignore_errors=True)
                 outputs.write_tfds(images, labelled.classes, temporary, out.name, options.channels)
         report_path.write_text(json.dumps(report, indent=1))
-        outputs.contact_sheet(job, partial, report["kept"]).save(sheet_path)
+        outputs.contact_sheet(job, partial, found).save(sheet_path)
         os.rename(temporary, out)
         shutil.rmtree(partial)
     typer.echo(_describe(report, report_path))
@@ -185,8 +195,7 @@ def _describe(report: dict[str, Any], path: Path) -> str:
         lines += [f"  ... the others are in {path}"] * (len(dropped) > DROPPED_SHOWN)
     repeats = sum(len(same) - 1 for same in report["duplicates"])
     if repeats:
-        does = "left out" if report["deduplicate"] else "--deduplicate leaves them out"
-        lines.append(f"{repeats} have the same pixels as an earlier one ({does}).")
+        lines.append(f"{repeats} have the same pixels as others (--deduplicate drops them).")
     sizes = list(report["sizes"].items())
     shown = ", ".join(f"{size} ({count})" for size, count in sizes[:SIZES_SHOWN])
     more = f" and {len(sizes) - SIZES_SHOWN} others" if len(sizes) > SIZES_SHOWN else ""

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn, Protocol
 
+from creps_jax.data import tfds_sets
 from creps_jax.data.decode import UnreadableError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -340,31 +341,33 @@ class Tfds:
     """
 
     def __init__(self, name: str):
-        from creps_jax.data import tfds_sets
-
-        self._source, self._version = tfds_sets.open_split(name)
+        self._split = tfds_sets.open_split(name)
 
     def images(self) -> list[str]:
-        return [f"{index:08d}" for index in range(len(self._source))]
+        return [f"{index:08d}" for index in range(len(self._split.records))]
 
     def labels(self) -> dict[str, Any] | None:
-        if "label" not in self._source.dataset_info.features:
+        if not self._split.has_labels:
             return None
-        return {name: int(self._source[int(name)]["label"]) for name in self.images()}
+        records = self._split.records
+        try:
+            return {name: tfds_sets.label_of(records[int(name)]) for name in self.images()}
+        except Exception as error:  # Of array_record's or protobuf's own.
+            raise ValueError(f"the labels are damaged: {error}") from error
 
     def read(self, name: str) -> bytes:
         try:
-            return self._source[int(name)]["image"]
-        except Exception as error:  # Of array_record's, protobuf's or TFDS's own.
+            return tfds_sets.image_of(self._split.records[int(name)])
+        except Exception as error:
             raise UnreadableError(f"damaged in the data set: {error}") from error
 
     def version(self, names: list[str]) -> list[Any]:
         del names
-        return self._version
+        return self._split.version
 
     def summary(self, name: str) -> int:
         del name
-        return zlib.crc32(json.dumps(self._version).encode())
+        return zlib.crc32(json.dumps(self._split.version).encode())
 
 
 def _raise(error: OSError) -> NoReturn:

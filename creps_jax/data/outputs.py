@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from creps_jax.data.containers import LABELS_FILE
-from creps_jax.data.prepare import Job, Outcome, part_path, read_part
+from creps_jax.data.prepare import Job, Outcome, read_files
 
 SHEET = (8, 8)  # images down and across
 CELL = 128  # px
@@ -30,20 +30,15 @@ class Kept(NamedTuple):
     data: bytes
 
 
-def outcomes(job: Job, folder: pathlib.Path) -> Iterator[tuple[Outcome, bytes]]:
-    """What became of every item, in order, each with its file if it is kept."""
-    for part in range(job.parts):
-        yield from read_part(part_path(folder, part))
-
-
 def kept(
-    job: Job, folder: pathlib.Path, repeated: set[int], done: Callable[[int], None]
+    job: Job, folder: pathlib.Path, found: list[Outcome], done: Callable[[int], None]
 ) -> Iterator[Kept]:
-    """The images of the set, in order, without those at the indices `repeated`."""
-    for index, (outcome, data) in enumerate(outcomes(job, folder)):
+    """The images of the set, in order: those of the outcomes that are not dropped."""
+    indices = [index for index, outcome in enumerate(found) if not outcome.dropped]
+    for index, data in zip(indices, read_files(job, folder, indices), strict=True):
+        outcome = found[index]
+        yield Kept(outcome.name, outcome.label, outcome.suffix, data)
         done(1)
-        if not outcome.dropped and index not in repeated:
-            yield Kept(outcome.name, outcome.label, outcome.suffix, data)
 
 
 def write_zip(images: Iterator[Kept], classes: list[str], path: pathlib.Path) -> None:
@@ -104,14 +99,24 @@ def write_tfds(
     shutil.rmtree(scratch)
 
 
-def make_report(job: Job, folder: pathlib.Path, classes: list[str]) -> dict[str, Any]:
-    """What became of the images, in JSON values; duplicates are [index, name] of equal pixels."""
-    found = [outcome for outcome, _ in outcomes(job, folder)]
-    same: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
+def drop_repeated(found: list[Outcome]) -> list[Outcome]:
+    """The outcomes with all but the first of equal pixels dropped."""
+    first: dict[str, int] = {}
+    remaining = []
     for index, outcome in enumerate(found):
-        if not outcome.dropped:
-            same[outcome.digest].append((index, outcome.name))
+        if not outcome.dropped and first.setdefault(outcome.digest, index) != index:
+            same = found[first[outcome.digest]].name
+            outcome = outcome._replace(dropped=f"the same pixels as {same}")
+        remaining.append(outcome)
+    return remaining
+
+
+def make_report(job: Job, found: list[Outcome], classes: list[str]) -> dict[str, Any]:
+    """What became of the images, in JSON values; duplicates are names of equal pixels."""
     remaining = [outcome for outcome in found if not outcome.dropped]
+    same: dict[str, list[str]] = collections.defaultdict(list)
+    for outcome in remaining:
+        same[outcome.digest].append(outcome.name)
     sizes = collections.Counter("{}x{}".format(*outcome.size) for outcome in remaining)
     return {
         "key": job.key,
@@ -130,18 +135,16 @@ def make_report(job: Job, folder: pathlib.Path, classes: list[str]) -> dict[str,
     }
 
 
-def contact_sheet(job: Job, folder: pathlib.Path, kept_count: int) -> Image.Image:
+def contact_sheet(job: Job, folder: pathlib.Path, found: list[Outcome]) -> Image.Image:
     """Images evenly spread over the set, small, side by side."""
+    indices = [index for index, outcome in enumerate(found) if not outcome.dropped]
     down, across = SHEET
-    shown = min(kept_count, down * across)
-    wanted = {i * kept_count // shown: i for i in range(shown)}
+    shown = min(len(indices), down * across)
+    chosen = [indices[i * len(indices) // shown] for i in range(shown)]
     sheet = Image.new("RGB", (CELL * across, CELL * -(-shown // across)), "white")
-    remaining = (data for outcome, data in outcomes(job, folder) if not outcome.dropped)
-    for number, data in enumerate(remaining):
-        if number in wanted:
-            i = wanted[number]
-            with Image.open(io.BytesIO(data)) as image:
-                small = image.convert("RGB")
-                small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
-            sheet.paste(small, (CELL * (i % across), CELL * (i // across)))
+    for i, data in enumerate(read_files(job, folder, chosen)):
+        with Image.open(io.BytesIO(data)) as image:
+            small = image.convert("RGB")
+            small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+        sheet.paste(small, (CELL * (i % across), CELL * (i // across)))
     return sheet

@@ -10,7 +10,9 @@ import contextlib
 import fcntl
 import hashlib
 import io
+import itertools
 import json
+import logging
 import multiprocessing
 import os
 import pathlib
@@ -18,7 +20,7 @@ import shutil
 import signal
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from creps_jax.data.containers import Container
@@ -35,6 +37,8 @@ from creps_jax.data.processes import end_with_parent
 PART = 128  # images
 FORMAT = 1  # of the parts: another number makes them anew
 OUTCOMES = "outcomes.json"
+
+_log = logging.getLogger(__name__)
 
 
 class Options(NamedTuple):
@@ -130,6 +134,8 @@ def begin(job: Job, folder: pathlib.Path) -> list[int]:
     """Readies the folder, keeping the parts of this very job; the parts that are missing."""
     mark = folder / "job.json"
     if not mark.exists() or mark.read_text() != job.key:
+        if mark.exists():
+            _log.warning("%s holds parts of other images or options: begins anew.", folder)
         for path in folder.iterdir():
             if path.name != "lock":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -174,12 +180,21 @@ def part_path(folder: pathlib.Path, part: int) -> pathlib.Path:
     return folder / f"{part:06d}.zip"
 
 
-def read_part(path: pathlib.Path) -> Iterator[tuple[Outcome, bytes]]:
-    """The outcomes of a part's items, in order, each with its file if it is kept."""
-    with zipfile.ZipFile(path) as archive:
-        for index, fields in enumerate(json.loads(archive.read(OUTCOMES))):
-            outcome = Outcome(*fields)
-            yield outcome, b"" if outcome.dropped else archive.read(str(index))
+def read_outcomes(job: Job, folder: pathlib.Path) -> list[Outcome]:
+    """What became of every item, in order."""
+    found = []
+    for part in range(job.parts):
+        with zipfile.ZipFile(part_path(folder, part)) as archive:
+            found += [Outcome(*fields) for fields in json.loads(archive.read(OUTCOMES))]
+    return found
+
+
+def read_files(job: Job, folder: pathlib.Path, indices: Iterable[int]) -> Iterator[bytes]:
+    """The prepared files of items that are kept; their indices must ascend."""
+    for part, of_part in itertools.groupby(indices, lambda index: index // PART):
+        with zipfile.ZipFile(part_path(folder, part)) as archive:
+            for index in of_part:
+                yield archive.read(str(index - part * PART))
 
 
 _worker: tuple[Sequence[Container], Options]  # of a worker process
@@ -202,9 +217,11 @@ def _prepare_part(items: list[Item], path: pathlib.Path) -> int:
                 data = sources[item.source].read(item.name)
                 file, outcome = prepare_image(data, options)
                 archive.writestr(zipfile.ZipInfo(str(index)), file)
-                outcomes.append(outcome._replace(name=item.name, label=item.label))
             except (UnreadableError, OSError) as error:
-                outcomes.append(Outcome(item.name, item.label, str(error)))
+                outcome = Outcome("", None, str(error))
+            # Not all names of files are text.
+            name = item.name.encode(errors="backslashreplace").decode()
+            outcomes.append(outcome._replace(name=name, label=item.label))
         archive.writestr(zipfile.ZipInfo(OUTCOMES), json.dumps(outcomes))
     _write_whole(path, buffer.getvalue())
     return len(items)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 SPLIT = "train"
@@ -10,7 +11,8 @@ SPLIT = "train"
 class Split(NamedTuple):
     """The images of a prepared set."""
 
-    source: Any  # source[i] is {'image': bytes, ...}: images are not decoded.
+    records: Sequence[bytes]  # serialised tf.train.Examples: see image_of and label_of
+    has_labels: bool
     version: list[Any]  # JSON values that change when one of its files does
 
 
@@ -60,10 +62,28 @@ def _read(name: str, builder: Any) -> Split:
             f"tfds:{name} is stored as {builder.info.file_format.value}; prepare it again with "
             "download_and_prepare(file_format='array_record')"
         )
-    skip = {"image": tfds.decode.SkipDecoding()}
     statuses = [os.stat(file) for file in builder.info.splits[SPLIT].filepaths]
     version = [[status.st_size, status.st_mtime_ns] for status in statuses]
-    return Split(builder.as_data_source(split=SPLIT, decoders=skip), version)
+    # Decoding by TFDS would take Pillow's time again, and make its own of other kinds of images.
+    raw = tfds.core.decode.DeserializeMethod.RAW_BYTES
+    records = builder.as_data_source(split=SPLIT, deserialize_method=raw)
+    return Split(records, "label" in features, version)
+
+
+def image_of(record: bytes) -> bytes:
+    """The encoded image of a record."""
+    return _features(record)["image"].bytes_list.value[0]
+
+
+def label_of(record: bytes) -> int:
+    """The class of a record's image."""
+    return _features(record)["label"].int64_list.value[0]
+
+
+def _features(record: bytes) -> Any:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example.FromString(record).features.feature
 
 
 def _prepared_builder(name: str) -> Any:

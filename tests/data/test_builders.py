@@ -170,6 +170,16 @@ def test_scenery_can_be_cropped_at_random(manual):
     assert source[1]["image"].shape[1] > 256
 
 
+def test_what_a_killed_command_has_left_is_removed(manual, sets):
+    publish_metfaces(manual)
+    left = sets / "metfaces" / "256" / "incomplete.ABCDEF_1.0.0"
+    left.mkdir(parents=True)
+    (left / "part").write_bytes(b"much")
+    assert build("metfaces/256", manual, f"--data-dir={sets}").exit_code == 0
+    assert not left.exists()
+    assert len(tfds.data_source("metfaces/256", split="train", data_dir=sets)) == COUNT
+
+
 def test_a_set_that_is_built_is_not_built_again(manual):
     publish_metfaces(manual)
     build("metfaces/256", manual)

@@ -173,13 +173,15 @@ def test_equal_pixels_are_found_and_left_out_on_demand(photos, tmp_path):
     crop(3).save(photos / "again.bmp")
     crop(3).save(photos / "dogs" / "9.webp", lossless=True)
     output = made(f"--source={photos}", "--size=32", f"--out={tmp_path}/a.zip")
-    assert "2 have the same pixels as an earlier one (--deduplicate leaves them out)." in output
-    assert report(tmp_path / "a.zip")["duplicates"] == [
-        [[0, "again.bmp"], [5, "dogs/3.png"], [7, "dogs/9.webp"]]
-    ]
+    assert "2 have the same pixels as others (--deduplicate drops them)." in output
+    same = ["again.bmp", "dogs/3.png", "dogs/9.webp"]
+    assert report(tmp_path / "a.zip")["duplicates"] == [same]
     assert len(images(tmp_path / "a.zip")[0]) == 8
     made(f"--source={photos}", "--size=32", "--deduplicate", f"--out={tmp_path}/b.zip")
     assert len(images(tmp_path / "b.zip")[0]) == 6
+    assert report(tmp_path / "b.zip")["dropped"] == [
+        [name, "the same pixels as again.bmp"] for name in same[1:]
+    ]
 
 
 class TestLabels:
@@ -278,6 +280,30 @@ def test_wrong_options_are_named(photos, tmp_path, monkeypatch, options, expecte
     done = CliRunner().invoke(cli.app, ["dataset", *options])
     assert done.exit_code == 2 and expected in done.output
     assert not list(tmp_path.glob("a*"))
+
+
+def test_names_that_are_no_text_are_told_in_another_way(tmp_path):
+    photos = os.fsencode(tmp_path / "photos")
+    os.mkdir(photos)
+    for name in (b"\xff1.png", b"\xff2.png"):
+        with open(os.path.join(photos, name), "wb") as file:
+            crop(0).save(file, "png") if b"1" in name else file.write(b"junk")
+    for out in (tmp_path / "a.zip", tmp_path / "a"):
+        output = made(f"--source={tmp_path}/photos", "--size=32", f"--out={out}")
+        assert "Dropped 1:\n  \\udcff2.png: " in output
+
+
+def test_other_options_begin_anew(photos, tmp_path, monkeypatch, caplog):
+    def fail(*arguments):
+        raise OSError("no space")
+
+    out = tmp_path / "a.zip"
+    with monkeypatch.context() as patched:
+        patched.setattr("creps_jax.data.outputs.write_zip", fail)
+        assert run(f"--source={photos}", "--size=32", f"--out={out}").exit_code == 1
+    assert "6 images, 0 of them" in made(f"--source={photos}", "--size=16", f"--out={out}")
+    assert f"{out}.partial holds parts of other images or options: begins anew" in caplog.text
+    assert images(out)[0]["00000/img00000000.png"].shape == (16, 16, 3)
 
 
 def test_nothing_usable_is_an_error(tmp_path):

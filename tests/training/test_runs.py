@@ -1,5 +1,6 @@
 """Whole runs of the real program: stopped, killed or unbroken, they end with the same arrays."""
 
+import importlib
 import json
 import os
 import random
@@ -10,11 +11,15 @@ import time
 import jax
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from creps_jax import cli
 from creps_jax.checkpoint import load_ema
 from creps_jax.training import loop
 from experiments import kill_hunt
 from experiments.kill_hunt import finish, kill_in_flight, newest_step, same, start
+from tests.data.test_builders import COUNT, PUBLISH
+from tests.processes import children, is_running, wait_until
 
 STEPS = 10  # Past the second R1 phase.
 
@@ -157,3 +162,40 @@ def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
     changed = {**config, "generator": {**config["generator"], "z_dim": 16}}
     with pytest.raises(ValueError, match=r"generator\.z_dim: 8 in the checkpoint, 16 now"):
         loop.prepare(changed, tmp_path / "run")
+
+
+CONFIGS = {
+    "ffhq": "ffhq",
+    "metfaces": "metfaces",
+    "lsun_church": "church",
+    "flickr_scenery": "scenery",
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_config_trains_on_the_set_that_its_builder_makes(name, cache, tmp_path, monkeypatch):
+    """At a few pixels: the images are reduced."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    (tmp_path / "manual").mkdir()
+    PUBLISH[name](tmp_path / "manual")
+    module = importlib.import_module(f"configs.{CONFIGS[name]}")
+    source = module.get_config().data.source
+    build = ["build", source.removeprefix("tfds:"), f"--manual-dir={tmp_path}/manual"]
+    built = CliRunner().invoke(cli.app, [*build, f"--data-dir={tmp_path}"])
+    assert built.exit_code == 0, built.output
+    flags = [f"--config.data.source={source}", "--config.data.resize=True"]
+    process = start(tmp_path / "run", 3, cache, *flags, config=CONFIGS[name])
+    output = finish(process)
+    assert f"{COUNT} images." in output and "Finished: 3 of 3 steps" in output
+
+
+def test_a_killed_run_leaves_no_decoding_process(cache, tmp_path):
+    process = start(tmp_path, 10**6, cache, "--config.data.workers=2")
+    try:
+        wait_until(lambda: newest_step(tmp_path) > 0, seconds=120)
+        started = children(process.pid)
+        assert sum(map(is_running, started)) >= 2
+    finally:
+        os.kill(process.pid, signal.SIGKILL)  # The process alone, not its group.
+        process.communicate()
+    wait_until(lambda: not any(map(is_running, started)))
