@@ -24,10 +24,14 @@ def build(
             help="Where the set goes. [default: $TFDS_DATA_DIR, or ~/tensorflow_datasets]",
         ),
     ] = None,
+    any_count: Annotated[
+        bool, typer.Option("--any-count", help="Make the set of fewer images than are published.")
+    ] = False,
 ) -> None:
     """Prepare one of the paper's data sets as a TFDS set of array_record.
 
-    Every file is checked against its publishers' list. The set is complete or absent.
+    Files are checked against their publishers' count, and MD5 where there is one. The set is
+    complete or absent.
 
     Example: creps build ffhq/512 --manual-dir=downloads/ffhq
     """
@@ -55,7 +59,9 @@ def build(
             )
     place = {} if data_dir is None else {"data_dir": data_dir.expanduser().absolute()}
     builder = kind(config=config, file_format="array_record", **place)
+    builder.of_any_count = any_count
     typer.echo(f"Licence: {kind.LICENCE}")
+    already = " already" if builder.data_path.exists() else ""
     settings = tfds.download.DownloadConfig(manual_dir=manual_dir)
     versions = builder.data_path.parent
     with (
@@ -66,8 +72,8 @@ def build(
         for killed in versions.glob("incomplete.*"):
             shutil.rmtree(killed)
         builder.download_and_prepare(download_dir=scratch, download_config=settings)
-    source = name if data_dir is None else builder.data_path
+    source, count = name if data_dir is None else builder.data_path, builder.info.splits["train"]
     typer.echo(
-        f"{builder.data_path} is complete, {builder.info.splits['train'].num_examples} images; "
-        f"train with --config.data.source=tfds:{source}"
+        f"{builder.data_path} is complete{already}, {count.num_examples} images; train with "
+        f"--config.data.source=tfds:{source}"
     )

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -15,8 +16,12 @@ from creps_jax.options import (
     parse_size,
     require_train_extra,
 )
-from creps_jax.progress import progress
+from creps_jax.progress import Progress, progress
 
+if TYPE_CHECKING:
+    from creps_jax.data.prepare import Job
+
+MAX_PX = 2**26  # of an image of a set: training decodes many at once
 DROPPED_SHOWN = 5
 SIZES_SHOWN = 5
 
@@ -60,9 +65,9 @@ def dataset(
     labels: Annotated[
         str | None,
         typer.Option(
-            metavar="folders|FILE",
+            metavar="folders|FILE|none",
             help="Classes: the folders that images lie in, or a FILE.json or FILE.csv of names and "
-            "classes. [default: the sources' own, if all have some]",
+            "classes. [default: the sources' own]",
         ),
     ] = None,
     deduplicate: Annotated[
@@ -86,100 +91,164 @@ def dataset(
 
     creps dataset --source=a.zip --source=b.tar --size=512 --labels=folders --out=datasets/mine
     """
-    out = out.expanduser()
     with option("--size"):
         height, width = parse_size(size)
         if not crop and height != width:
             raise ValueError(f"without --crop give one number, got {size}")
+        if height * width > MAX_PX:
+            raise ValueError(f"{height}x{width} px are more than the {MAX_PX} of an image of a set")
     with option("--min-size"):
-        min_px = min(height, width) if min_size is None else min_size
-        check_range(min_px, 1, 2**16)
+        if min_size is not None:
+            check_range(min_size, 1, 2**16)
     with option("--processes"):
         check_range(processes, 1, 1024)
 
-    from creps_jax.data import containers, outputs, prepare
+    from creps_jax.data import containers, prepare
     from creps_jax.data import labels as labelling
 
     with option("--source"):
-        sources = [containers.open_container(containers.guess_scheme(path)) for path in source]
+        named = [containers.guess_scheme(path) for path in source]
+        sources = [containers.open_container(each) for each in named]
+    with option("--out"):
+        _check_out(out, named)
+    out = out.expanduser()
     with option("--labels"):
         labelled = labelling.label_items(sources, labels)
-    with option("--out"):
-        _check_out(out, source)
-        if out.suffix != ".zip":
-            require_train_extra("tensorflow_datasets")
+    min_px = min(height, width) if min_size is None else min_size
     options = prepare.Options(height, width, crop, 1 if grey else 3, min_px)
-    job = prepare.make_job(sources, labelled.items, options)
-    report_path, sheet_path = _beside(out, "report.json"), _beside(out, "sheet.png")
+    job = prepare.make_job(sources, labelled.items, labelled.classes, options)
+    set_ = Set(out, named, labelled.classes, labelled.unlabelled, deduplicate)
+    partial = out.with_name(f"{out.name}.partial")
     with option("--out"):
-        if _is_complete(out, report_path, job.key, deduplicate):
+        if _is_complete(set_, job.key):
             typer.echo(f"{out} is complete already")
             return
-    partial = out.with_name(f"{out.name}.partial")
-    with one_line_errors(OSError, ValueError, MemoryError), prepare.locked(partial):
-        missing = prepare.begin(job, partial)
-        count = len(job.items)
-        left = sum(
-            len(job.items[part * prepare.PART : (part + 1) * prepare.PART]) for part in missing
-        )
-        typer.echo(f"{count} images, {count - left} of them are prepared already")
-        with progress() as shown:
-            shown.stage(left, "images prepared")
-            prepare.prepare_parts(job, partial, missing, processes, shown.advance)
-            found = prepare.read_outcomes(job, partial)
-            if deduplicate:
-                found = outputs.drop_repeated(found)
-            report = outputs.make_report(job, found, labelled.classes)
-            report["deduplicate"] = deduplicate
-            report["dropped"] += [[name, "it has no label"] for name in labelled.unlabelled]
-            if not report["kept"]:
-                raise ValueError(_describe(report, report_path))
-            shown.stage(report["kept"], "images written")
-            images = outputs.kept(job, partial, found, shown.advance)
-            temporary = partial / f"whole{out.suffix}"
-            if out.suffix == ".zip":
-                outputs.write_zip(images, labelled.classes, temporary)
-            else:
-                shutil.rmtree(temporary, ignore_errors=True)
-                outputs.write_tfds(images, labelled.classes, temporary, out.name, options.channels)
-        report_path.write_text(json.dumps(report, indent=1))
-        outputs.contact_sheet(job, partial, found).save(sheet_path)
-        os.rename(temporary, out)
+    with (
+        one_line_errors(OSError, ValueError, MemoryError),
+        prepare.locked(partial),
+        progress() as shown,
+    ):
+        _is_complete(set_, job.key)  # Another process may have made something meanwhile.
+        report = make_set(job, set_, partial, processes, shown)
         shutil.rmtree(partial)
-    typer.echo(_describe(report, report_path))
-    scheme = "zip" if out.suffix == ".zip" else "tfds"
-    typer.echo(f"{sheet_path} shows some of them; train with --config.data.source={scheme}:{out}")
+    typer.echo(_describe(report, set_.report_path))
+    typer.echo(f"{set_.sheet_path} shows some of them; train with {_flags(job, set_)}")
 
 
-def _beside(out: Path, ending: str) -> Path:
-    return out.with_name(f"{out.name}.{ending}")
+class Set(NamedTuple):
+    """What is made."""
+
+    out: Path
+    sources: list[str]  # SCHEME:PATH
+    classes: list[str]
+    unlabelled: list[str]  # images without a label
+    deduplicate: bool
+
+    @property
+    def report_path(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.report.json")
+
+    @property
+    def sheet_path(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.sheet.png")
+
+
+def make_set(
+    job: "Job", set_: Set, partial: Path, processes: int, shown: Progress
+) -> dict[str, Any]:
+    """Makes the parts that are missing and the set of them; returns the report."""
+    from creps_jax.data import outputs, prepare
+
+    missing = prepare.begin(job, partial)
+    left = sum(len(job.part_items(part)) for part in missing)
+    typer.echo(f"{len(job.items)} images, {len(job.items) - left} of them are prepared already")
+    shown.stage(left, "images prepared")
+    prepare.prepare_parts(job, partial, missing, processes, shown.advance)
+    found = prepare.read_outcomes(job, partial)
+    if len(set_.sources) > 1:  # Names may occur in several.
+        found = [
+            outcome._replace(name=f"{set_.sources[item.source]}/{outcome.name}")
+            for outcome, item in zip(found, job.items, strict=True)
+        ]
+    if set_.deduplicate:
+        found = outputs.drop_repeated(found)
+    report = outputs.make_report(job, found, set_.classes)
+    report["deduplicate"] = set_.deduplicate
+    report["images"] += len(set_.unlabelled)
+    report["dropped"] += [[name, "it has no label"] for name in set_.unlabelled]
+    if not report["kept"]:
+        prepare.write_whole(set_.report_path, json.dumps(report, indent=1).encode())
+        raise ValueError(f"no image is left. {_describe(report, set_.report_path)}")
+    shown.stage(report["kept"], "images written")
+    images = outputs.kept(job, partial, found, shown.advance)
+    whole = partial / f"whole{set_.out.suffix}"
+    if set_.out.suffix == ".zip":
+        outputs.write_zip(images, set_.classes, whole)
+    else:
+        shutil.rmtree(whole, ignore_errors=True)
+        outputs.write_tfds(images, set_.classes, whole, set_.out.name, job.options.channels)
+    report["bytes"] = _bytes(whole)
+    outputs.contact_sheet(job, partial, found).save(set_.sheet_path)
+    prepare.write_whole(set_.report_path, json.dumps(report, indent=1).encode())
+    os.rename(whole, set_.out)
+    return report
 
 
 def _check_out(out: Path, sources: list[str]) -> None:
-    if out.suffix not in ("", ".zip"):
+    """ValueError unless a set can be written there."""
+    if re.match(r"\w{2,}:/", str(out)):
+        raise ValueError(f"{out} is no local file: sets are written to the disk")
+    if not out.name or out.suffix not in ("", ".zip"):
         raise ValueError(f"{out} must end in .zip, or be a folder's name without a suffix")
-    if out.suffix == ".zip" and out.is_dir():
-        raise ValueError(f"{out} is a folder")
+    out = out.expanduser().resolve()
+    if out.is_dir() and (out.suffix == ".zip" or not any(out.iterdir())):
+        raise ValueError(f"{out} is a folder: name what is to be made")
     for source in sources:
-        if out.resolve().is_relative_to(Path(source).expanduser().resolve()):
+        path = Path(source.partition(":")[2]).expanduser().resolve()
+        if path.exists() and out.is_relative_to(path):
             raise ValueError(f"{out} lies in the source {source}: it would be its own input")
+    if out.suffix != ".zip":
+        require_train_extra("tensorflow_datasets")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _is_complete(out: Path, report_path: Path, key: str, deduplicate: bool) -> bool:
-    """Whether out is this very set; ValueError if it is something else."""
-    if not out.exists():
+def _bytes(path: Path) -> int:
+    """Of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _is_complete(set_: Set, key: str) -> bool:
+    """Whether the set is there; ValueError if something else is."""
+    if not set_.out.exists():
         return False
     try:
-        report = json.loads(report_path.read_text())
-        if (report["key"], report["deduplicate"]) == (key, deduplicate):
+        report = json.loads(set_.report_path.read_text())
+        is_this = (report["key"], report["deduplicate"]) == (key, set_.deduplicate)
+        if is_this and report["bytes"] == _bytes(set_.out):
             return True
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise ValueError(
-        f"{out} exists, and was made of other images or with other options: remove it, or give "
-        "another name"
+        f"{set_.out} exists, and was made of other images or with other options, or has changed "
+        "since: remove it, or give another --out"
     )
+
+
+def _flags(job: "Job", set_: Set) -> str:
+    """What makes a run train on the set."""
+    height, width, crop, channels, _ = job.options
+    flags = {"data.source": f"{'zip' if set_.out.suffix == '.zip' else 'tfds'}:{set_.out}"}
+    flags["resolution"] = str(min(height, width))
+    if height != width:
+        flags["data.resize"] = "True (training takes squares: they are cropped)"
+    if not crop:
+        flags["data.random_crop"] = "True"
+    if channels == 1:
+        flags["image_channels"] = "1"
+    if set_.classes:
+        flags["num_classes"] = str(len(set_.classes))
+    return " ".join(f"--config.{name}={value}" for name, value in flags.items())
 
 
 def _describe(report: dict[str, Any], path: Path) -> str:
@@ -193,6 +262,9 @@ def _describe(report: dict[str, Any], path: Path) -> str:
         lines.append(f"Dropped {len(dropped)}:")
         lines += [f"  {name}: {why}" for name, why in dropped[:DROPPED_SHOWN]]
         lines += [f"  ... the others are in {path}"] * (len(dropped) > DROPPED_SHOWN)
+    if report["ignored"]:
+        kinds = ", ".join(f"{suffix} ({n})" for suffix, n in report["ignored"].items())
+        lines.append(f"Taken for no images, by the ends of their names: {kinds}.")
     repeats = sum(len(same) - 1 for same in report["duplicates"])
     if repeats:
         lines.append(f"{repeats} have the same pixels as others (--deduplicate drops them).")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from creps_jax.data import tfds_sets
 from creps_jax.data.decode import UnreadableError
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 LABELS_FILE = "dataset.json"
 MAX_FILE_BYTES = 2**28  # of one file, unpacked: more is no image but a bomb
 
@@ -34,6 +34,12 @@ class Container(Protocol):
 
     def labels(self) -> dict[str, Any] | None:
         """The class of each name, unchecked, or None; ValueError if they are broken."""
+
+    def classes(self) -> list[str]:
+        """The names of the classes 0, 1, ..., if they have any."""
+
+    def ignored(self) -> list[str]:
+        """The files that are taken for no images."""
 
     def read(self, name: str) -> bytes:
         """A file's content; raises OSError or UnreadableError."""
@@ -72,6 +78,8 @@ def guess_scheme(path: str) -> str:
         return f"lmdb:{path}"
     if (at / "dataset_info.json").exists():
         return f"tfds:{path}"
+    if at.name.lower().endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")):
+        return f"tar:{path}"  # Which says that it must be unpacked.
     suffix = at.suffix.lower().removeprefix(".")
     return f"{suffix}:{path}" if suffix in ("zip", "tar") and not at.is_dir() else f"folder:{path}"
 
@@ -98,12 +106,23 @@ class _Files:
         return sorted(filter(is_image, self.names()))
 
     def labels(self) -> dict[str, Any] | None:
-        """The StyleGAN form {"labels": [[name, class], ...]}."""
+        return dict(self._description()["labels"]) or None
+
+    def classes(self) -> list[str]:
+        return self._description()["classes"]
+
+    def ignored(self) -> list[str]:
+        return sorted(name for name in self.names() if not is_image(name) and name != LABELS_FILE)
+
+    def _description(self) -> dict[str, Any]:
+        """The StyleGAN form {"labels": [[name, class], ...]}, to which we add "classes": names."""
         if LABELS_FILE not in self.names():
-            return None
+            return {"labels": {}, "classes": []}
         try:
-            return dict(json.loads(self.read(LABELS_FILE)).get("labels") or []) or None
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            content = json.loads(self.read(LABELS_FILE))
+            classes = list(map(str, content.get("classes") or []))
+            return {"labels": dict(content.get("labels") or []), "classes": classes}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f'{LABELS_FILE} does not have the form {{"labels": [["name.png", 0], ...]}}: '
                 f"{error}"
@@ -118,7 +137,7 @@ class Folder(_Files):
         if not root.exists():
             raise ValueError(f"the folder {root} does not exist")
         if not root.is_dir():
-            raise ValueError(f"{root} is a file, not a folder; is it 'zip:{root}'?")
+            raise ValueError(f"{root} is a file, not a folder; is it 'zip:{root}' or 'tar:{root}'?")
         self.root = root
 
     def names(self) -> list[str]:
@@ -129,8 +148,11 @@ class Folder(_Files):
         ]
 
     def read(self, name: str) -> bytes:
+        _check_name(name)
         path = self.root / name
         if path.is_symlink():
+            if not path.exists():
+                raise UnreadableError("a link to nothing")
             target = pathlib.Path(os.path.realpath(path))
             if not target.is_relative_to(os.path.realpath(self.root)):
                 raise UnreadableError(
@@ -316,6 +338,12 @@ class Lmdb:
     def labels(self) -> None:
         return None
 
+    def classes(self) -> list[str]:
+        return []
+
+    def ignored(self) -> list[str]:
+        return []
+
     def read(self, name: str) -> bytes:
         with _transaction(self.path) as transaction:
             data = transaction.get(self._keys[name])
@@ -355,6 +383,12 @@ class Tfds:
         except Exception as error:  # Of array_record's or protobuf's own.
             raise ValueError(f"the labels are damaged: {error}") from error
 
+    def classes(self) -> list[str]:
+        return self._split.classes
+
+    def ignored(self) -> list[str]:
+        return []
+
     def read(self, name: str) -> bytes:
         try:
             return tfds_sets.image_of(self._split.records[int(name)])
@@ -392,7 +426,7 @@ def _check_size(count: int) -> None:
 def _check_name(name: str) -> None:
     """Refuses what would lie outside the folder that an archive is unpacked into."""
     if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
-        raise UnreadableError("its name leads out of the archive")
+        raise UnreadableError("its name leads out of what holds it")
 
 
 @contextlib.contextmanager

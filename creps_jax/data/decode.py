@@ -33,8 +33,10 @@ def read_image(data: bytes, channels: int) -> Image.Image:
         raise
     except UnidentifiedImageError as error:
         raise UnreadableError("not an image file that Pillow knows, or its head is cut") from error
+    except MemoryError:  # Another machine may well read it.
+        raise
     except Exception as error:  # Damaged files make codecs raise nearly every exception there is.
-        raise UnreadableError(f"{error or type(error).__name__}") from error
+        raise UnreadableError(str(error) or type(error).__name__) from error
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -46,7 +48,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     try:
         colours = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "sRGB" in ImageCms.getProfileDescription(colours):
+        if ImageCms.getProfileDescription(colours).strip().startswith("sRGB"):
             return image
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
         srgb = ImageCms.createProfile("sRGB")
@@ -110,11 +112,15 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def is_plain(data: bytes, channels: int) -> str | None:
-    """'.png' or '.jpg' for a file with nothing to convert or to strip; None for others."""
+    """'.png' or '.jpg' for a file with 8 bits a channel and nothing to convert; None for others."""
     with Image.open(io.BytesIO(data)) as image:
         suffix = {"PNG": ".png", "JPEG": ".jpg"}.get(image.format or "")
         is_bare = not ({"icc_profile", "transparency"} & image.info.keys())
         upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        # Pillow tells of deep PNG files only in their head: the depth is its 25th byte.
+        is_deep = image.format == "PNG" and data[24] != 8
+        is_still = not getattr(image, "is_animated", False)
         raw_bytes = image.width * image.height * channels
         plain = image.mode == ("L" if channels == 1 else "RGB") and is_bare and upright
-        return suffix if plain and len(data) < raw_bytes + 2**16 else None
+        plain = plain and is_still and not is_deep and len(data) < raw_bytes + 2**16
+        return suffix if plain else None

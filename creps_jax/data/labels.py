@@ -1,13 +1,16 @@
 """Classes of images for `creps dataset`: from folder names, JSON, CSV, or the sources' own."""
 
+import collections
 import csv
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from creps_jax.data.containers import Container
 from creps_jax.data.prepare import Item
+
+MAX_CLASSES = 10**6
 
 
 class Labelled(NamedTuple):
@@ -23,71 +26,140 @@ def label_items(sources: Sequence[Container], labels: str | None) -> Labelled:
 
     Args:
       labels: 'folders': the class is the folder that an image lies in; FILE.json or FILE.csv: the
-        class of each name; None: the sources' own labels if all of them have some, else none.
+        class of each name; 'none'; None: the sources' own labels, if they have some.
 
     Raises:
-      ValueError: a file of labels cannot be read, or fits no image.
+      ValueError: the labels cannot be read, fit no image, or do not tell which class is meant.
     """
-    names = [
-        (source, name) for source, container in enumerate(sources) for name in container.images()
-    ]
-    if labels == "folders":
-        given = {at: pathlib.PurePosixPath(at[1]).parent.name for at in names}
-        loose = [name for (_, name), folder in given.items() if not folder]
-        if loose:
-            raise ValueError(f"{loose[0]} lies in no folder that could name its class")
+    names = [(k, name) for k, container in enumerate(sources) for name in container.images()]
+    if labels == "none":
+        given = None
+    elif labels == "folders":
+        given = _of_folders(names)
     elif labels is not None:
-        of_name = _read_file(pathlib.Path(labels).expanduser())
-        given = {at: of_name[at[1]] for at in names if at[1] in of_name}
-        if not given:
-            raise ValueError(
-                f"{labels} names none of the images, such as {names[0][1]}, but "
-                f"{next(iter(of_name), 'nothing')}"
-            )
+        given = _of_file(names, pathlib.Path(labels).expanduser())
     else:
-        own = [container.labels() for container in sources]
-        if None in own:
-            return Labelled([Item(source, name, None) for source, name in names], [], [])
-        given = {at: own[at[0]][at[1]] for at in names if at[1] in own[at[0]]}
+        given = _of_sources(names, sources)
+    if given is None:
+        return Labelled([Item(*at, None) for at in names], [], [])
     numbers, classes = _number(given.values())
     items = [Item(*at, numbers[given[at]]) for at in names if at in given]
-    return Labelled(items, classes, [name for source, name in names if (source, name) not in given])
+    return Labelled(items, classes, [at[1] for at in names if at not in given])
 
 
-def _number(values: Any) -> tuple[dict[Any, int], list[str]]:
+# (source, name) -> label
+Given = dict[tuple[int, str], Any]
+
+
+def _of_folders(names: list[tuple[int, str]]) -> Given:
+    given = {at: pathlib.PurePosixPath(at[1]).parent.name for at in names}
+    loose = [name for (_, name), folder in given.items() if not folder]
+    if loose:
+        raise ValueError(f"{loose[0]} lies in no folder that could name its class")
+    return given
+
+
+def _of_file(names: list[tuple[int, str]], path: pathlib.Path) -> Given:
+    of_name = _read_file(path)
+    given = {at: of_name[at[1]] for at in names if at[1] in of_name}
+    if not given:
+        raise ValueError(
+            f"{path} names none of the images, such as {names[0][1]}, but "
+            f"{next(iter(of_name), 'nothing')}"
+        )
+    repeated = _first_repeated(name for _, name in given)
+    if repeated is not None:
+        raise ValueError(
+            f"{repeated} is in several sources, so that its line in {path} is ambiguous: prepare "
+            "one source at a time, then the sets together"
+        )
+    return given
+
+
+def _of_sources(names: list[tuple[int, str]], sources: Sequence[Container]) -> Given | None:
+    """The sources' own labels: the names of their classes where they have any."""
+    own = [container.labels() for container in sources]
+    classes = [container.classes() for container in sources]
+    # Classes that were numbers have their numbers as names.
+    classes = [[] if names == [*map(str, range(len(names)))] else names for names in classes]
+    if all(labels is None for labels in own):
+        return None
+    unclear = "; say what is meant with --labels=folders, FILE or none"
+    if None in own:
+        raise ValueError(f"of the sources only some have labels{unclear}")
+    if any(classes) and not all(classes):
+        raise ValueError(f"of the sources only some have names of classes{unclear}")
+    given = {at: own[at[0]][at[1]] for at in names if at[1] in own[at[0]]}
+    if not given:
+        raise ValueError(f"the sources' labels name none of their images{unclear}")
+    if not any(classes):
+        return given
+    try:
+        return {at: classes[at[0]][label] for at, label in given.items()}
+    except (IndexError, TypeError) as error:
+        raise ValueError(f"a source has labels beyond its classes{unclear}") from error
+
+
+def _number(values: Collection[Any]) -> tuple[dict[Any, int], list[str]]:
     """The class of each value, and the classes' names; whole numbers are classes already."""
+    for value in values:
+        is_class = type(value) is int and 0 <= value < MAX_CLASSES
+        if not is_class and (type(value) is not str or not value):
+            raise ValueError(
+                f"the label {value!r} is neither a name nor a whole number below {MAX_CLASSES}"
+            )
     distinct = set(values)
-    if all(type(value) is int and value >= 0 for value in distinct):
+    if all(type(value) is int for value in distinct):
         return {value: value for value in distinct}, [str(i) for i in range(max(distinct) + 1)]
-    for value in distinct:
-        if type(value) is not str or not value:
-            raise ValueError(f"the label {value!r} is neither a name nor a whole number from 0 up")
-    ordered = sorted(distinct)
-    return {value: number for number, value in enumerate(ordered)}, ordered
+    ordered = sorted(map(str, distinct))
+    number = {name: k for k, name in enumerate(ordered)}
+    return {value: number[str(value)] for value in distinct}, ordered
 
 
 def _read_file(path: pathlib.Path) -> dict[str, Any]:
     """The label of each name, from FILE.json or FILE.csv."""
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".json"):
+        raise ValueError(f"{path} must be 'folders' or 'none', or end in .json or .csv")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    if path.suffix.lower() == ".csv":
-        rows = [row for row in csv.reader(text.splitlines()) if row]
-        if any(len(row) != 2 for row in rows):
-            wrong = next(row for row in rows if len(row) != 2)
-            raise ValueError(f"{path} must have lines NAME,CLASS, has {','.join(wrong)!r}")
-        labels = dict(rows)
-        numbers = all(label.isascii() and label.isdigit() for label in list(labels.values())[1:])
-        # A heading is no number, and names no image.
-        return {k: int(v) if v.isdigit() else v for k, v in labels.items()} if numbers else labels
-    if path.suffix.lower() != ".json":
-        raise ValueError(f"{path} must be 'folders', or end in .json or .csv")
+    pairs = _csv_pairs(path, text) if suffix == ".csv" else _json_pairs(path, text)
+    repeated = _first_repeated(name for name, _ in pairs)
+    if repeated is not None:
+        raise ValueError(f"{path} names {repeated} more than once")
+    return dict(pairs)
+
+
+def _csv_pairs(path: pathlib.Path, text: str) -> list[tuple[str, Any]]:
     try:
-        labels = json.loads(text)
-        return dict(labels.get("labels", labels))
-    except (ValueError, TypeError, AttributeError) as error:
+        rows = [row for row in csv.reader(text.splitlines()) if row]
+    except csv.Error as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    for row in rows:
+        if len(row) != 2:
+            raise ValueError(f"{path} must have lines NAME,CLASS, has {','.join(row)!r}")
+    # The first may be a heading: that is no number, and names no image.
+    if all(label.isascii() and label.isdigit() for _, label in rows[1:]):
+        return [(name, int(label) if label.isdigit() else label) for name, label in rows]
+    return [(name, label) for name, label in rows]
+
+
+def _json_pairs(path: pathlib.Path, text: str) -> list[tuple[str, Any]]:
+    try:
+        content = json.loads(text)
+        labels = content.get("labels", content)
+        pairs = list(labels.items()) if isinstance(labels, dict) else [(k, v) for k, v in labels]
+        if not all(type(name) is str for name, _ in pairs):
+            raise ValueError("a name is no text")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f'{path} must have the form {{"labels": [["NAME", CLASS], ...]}} or {{"NAME": CLASS}}: '
             f"{error}"
         ) from error
+    return pairs
+
+
+def _first_repeated(names: Iterable[str]) -> str | None:
+    return next((name for name, count in collections.Counter(names).items() if count > 1), None)

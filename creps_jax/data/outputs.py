@@ -114,6 +114,7 @@ def drop_repeated(found: list[Outcome]) -> list[Outcome]:
 def make_report(job: Job, found: list[Outcome], classes: list[str]) -> dict[str, Any]:
     """What became of the images, in JSON values; duplicates are names of equal pixels."""
     remaining = [outcome for outcome in found if not outcome.dropped]
+    ignored = [name for source in job.sources for name in source.ignored()]
     same: dict[str, list[str]] = collections.defaultdict(list)
     for outcome in remaining:
         same[outcome.digest].append(outcome.name)
@@ -126,6 +127,7 @@ def make_report(job: Job, found: list[Outcome], classes: list[str]) -> dict[str,
         "converted": sum(outcome.converted for outcome in remaining),
         "enlarged": sum(outcome.enlarged for outcome in remaining),
         "dropped": [[outcome.name, outcome.dropped] for outcome in found if outcome.dropped],
+        "ignored": dict(collections.Counter(map(_suffix, ignored)).most_common()),
         "duplicates": [names for names in same.values() if len(names) > 1],
         "sizes": dict(sizes.most_common()),
         "classes": {
@@ -133,6 +135,11 @@ def make_report(job: Job, found: list[Outcome], classes: list[str]) -> dict[str,
             for number, name in enumerate(classes)
         },
     }
+
+
+def _suffix(name: str) -> str:
+    path = pathlib.PurePosixPath(name)
+    return "hidden" if path.name.startswith((".", "__")) else path.suffix.lower() or "no suffix"
 
 
 def contact_sheet(job: Job, folder: pathlib.Path, found: list[Outcome]) -> Image.Image:

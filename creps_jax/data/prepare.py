@@ -20,6 +20,7 @@ import shutil
 import signal
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ from creps_jax.data.processes import end_with_parent
 PART = 128  # images
 FORMAT = 1  # of the parts: another number makes them anew
 OUTCOMES = "outcomes.json"
+MAX_PX = 2**26  # of a prepared image
 
 _log = logging.getLogger(__name__)
 
@@ -84,12 +86,17 @@ class Job(NamedTuple):
     def parts(self) -> int:
         return -(-len(self.items) // PART)
 
+    def part_items(self, part: int) -> list[Item]:
+        return self.items[part * PART : (part + 1) * PART]
 
-def make_job(sources: Sequence[Container], items: list[Item], options: Options) -> Job:
-    """The job, with its key."""
+
+def make_job(
+    sources: Sequence[Container], items: list[Item], classes: list[str], options: Options
+) -> Job:
+    """The job, with its key; classes are the names of the items' labels."""
     names = [[item.name for item in items if item.source == i] for i in range(len(sources))]
     versions = [source.version(own) for source, own in zip(sources, names, strict=True)]
-    described = json.dumps([FORMAT, options, items, versions])
+    described = json.dumps([FORMAT, options, items, classes, versions])
     return Job(sources, items, options, hashlib.sha256(described.encode()).hexdigest())
 
 
@@ -102,9 +109,13 @@ def prepare_image(data: bytes, options: Options) -> tuple[bytes, Outcome]:
       UnreadableError: it cannot be decoded, or is too small.
     """
     image = read_image(data, options.channels)
-    size = image.size
+    size, shape = image.size, f"{image.width}x{image.height}"
     if min(size) < options.min_px:
-        raise UnreadableError(f"{size[0]}x{size[1]} px: its shorter side is below {options.min_px}")
+        raise UnreadableError(
+            f"{shape} px: its shorter side is below {options.min_px} (--min-size)"
+        )
+    if not options.crop and max(size) / min(size) * options.height**2 > MAX_PX:
+        raise UnreadableError(f"{shape} px: too long for a shorter side of {options.height}")
     if options.crop:
         wanted = fit(image, options.height, options.width)
         ratio = max(options.width / size[0], options.height / size[1])
@@ -131,15 +142,23 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def begin(job: Job, folder: pathlib.Path) -> list[int]:
-    """Readies the folder, keeping the parts of this very job; the parts that are missing."""
+    """Readies the folder, keeping the parts of this very job; the parts that are missing.
+
+    Raises:
+      ValueError: the folder holds other things than parts.
+    """
     mark = folder / "job.json"
+    if not mark.exists():
+        foreign = [p.name for p in folder.iterdir() if not p.name.startswith((".job.json", "lock"))]
+        if foreign:
+            raise ValueError(f"{folder} is needed, and holds {foreign[0]}: move it elsewhere")
     if not mark.exists() or mark.read_text() != job.key:
         if mark.exists():
             _log.warning("%s holds parts of other images or options: begins anew.", folder)
         for path in folder.iterdir():
             if path.name != "lock":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        _write_whole(mark, job.key.encode())
+        write_whole(mark, job.key.encode())
     return [part for part in range(job.parts) if not part_path(folder, part).exists()]
 
 
@@ -160,9 +179,7 @@ def prepare_parts(
     )
     try:
         futures = [
-            pool.submit(
-                _prepare_part, job.items[part * PART : (part + 1) * PART], part_path(folder, part)
-            )
+            pool.submit(_prepare_part, job.part_items(part), part_path(folder, part))
             for part in parts
         ]
         for future in concurrent.futures.as_completed(futures):
@@ -184,8 +201,15 @@ def read_outcomes(job: Job, folder: pathlib.Path) -> list[Outcome]:
     """What became of every item, in order."""
     found = []
     for part in range(job.parts):
-        with zipfile.ZipFile(part_path(folder, part)) as archive:
-            found += [Outcome(*fields) for fields in json.loads(archive.read(OUTCOMES))]
+        path = part_path(folder, part)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                found += [Outcome(*fields) for fields in json.loads(archive.read(OUTCOMES))]
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, zlib.error) as error:
+            path.unlink()
+            raise OSError(
+                f"{path} was damaged ({error}) and is removed: the same command makes it anew"
+            ) from error
     return found
 
 
@@ -217,17 +241,22 @@ def _prepare_part(items: list[Item], path: pathlib.Path) -> int:
                 data = sources[item.source].read(item.name)
                 file, outcome = prepare_image(data, options)
                 archive.writestr(zipfile.ZipInfo(str(index)), file)
-            except (UnreadableError, OSError) as error:
+            except UnreadableError as error:
                 outcome = Outcome("", None, str(error))
+            except (OSError, MemoryError) as error:  # Not the image's fault, so it is not dropped.
+                raise type(error)(
+                    f"{item.name!r} cannot be read: {str(error) or type(error).__name__}; mend "
+                    "that, and the same command continues"
+                ) from error
             # Not all names of files are text.
             name = item.name.encode(errors="backslashreplace").decode()
             outcomes.append(outcome._replace(name=name, label=item.label))
         archive.writestr(zipfile.ZipInfo(OUTCOMES), json.dumps(outcomes))
-    _write_whole(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
     return len(items)
 
 
-def _write_whole(path: pathlib.Path, data: bytes) -> None:
+def write_whole(path: pathlib.Path, data: bytes) -> None:
     """Writes a file that is there whole or not at all, whatever happens."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "wb") as file:

@@ -13,6 +13,7 @@ class Split(NamedTuple):
 
     records: Sequence[bytes]  # serialised tf.train.Examples: see image_of and label_of
     has_labels: bool
+    classes: list[str]  # the names of the labels, if they have any
     version: list[Any]  # JSON values that change when one of its files does
 
 
@@ -67,7 +68,9 @@ def _read(name: str, builder: Any) -> Split:
     # Decoding by TFDS would take Pillow's time again, and make its own of other kinds of images.
     raw = tfds.core.decode.DeserializeMethod.RAW_BYTES
     records = builder.as_data_source(split=SPLIT, deserialize_method=raw)
-    return Split(records, "label" in features, version)
+    has_labels = "label" in features
+    classes = getattr(features["label"], "names", None) if has_labels else None
+    return Split(records, has_labels, list(classes or []), version)
 
 
 def image_of(record: bytes) -> bytes:

@@ -122,7 +122,8 @@ def manual(tmp_path):
 
 
 def build(name, manual, *options):
-    return CliRunner().invoke(cli.app, ["build", name, f"--manual-dir={manual}", *options])
+    command = ["build", name, f"--manual-dir={manual}", "--any-count", *options]
+    return CliRunner().invoke(cli.app, command)
 
 
 @pytest.mark.parametrize("name", PUBLISH)
@@ -184,7 +185,17 @@ def test_a_set_that_is_built_is_not_built_again(manual):
     publish_metfaces(manual)
     build("metfaces/256", manual)
     (manual / "metfaces.json").unlink()
-    assert build("metfaces/256", manual).exit_code == 0
+    done = build("metfaces/256", manual)
+    assert done.exit_code == 0 and "is complete already, 3 images" in done.output
+
+
+@pytest.mark.parametrize("name", PUBLISH)
+def test_a_part_of_the_images_is_no_set_unless_that_is_asked_for(name, manual, sets):
+    PUBLISH[name](manual)
+    done = CliRunner().invoke(cli.app, ["build", f"{name}/256", f"--manual-dir={manual}"])
+    assert done.exit_code == 1
+    assert f"{name}: 3 images in {manual}, published are" in done.output
+    assert not (sets / name / "256" / "1.0.0").exists()
 
 
 @pytest.mark.parametrize("name", ["ffhq", "metfaces"])
@@ -270,7 +281,7 @@ import sys
 from typer.testing import CliRunner
 from creps_jax import cli
 from creps_jax.data.containers import open_container
-CliRunner().invoke(cli.app, ["build", "metfaces/256", "--manual-dir={manual}"])
+CliRunner().invoke(cli.app, ["build", "metfaces/256", "--manual-dir={manual}", "--any-count"])
 container = open_container("tfds:metfaces/256")
 print(len(container.read("00000001")) > 1000, "tensorflow" in sys.modules)
 """

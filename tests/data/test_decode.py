@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -152,14 +153,13 @@ def test_a_decompression_bomb_is_unreadable(monkeypatch, limit):
         read_image(data, 3)
 
 
-def icc_profile(red, green, blue, gamma=2.2):
+def icc_profile(red, green, blue, gamma=2.2, name=b"test\0"):
     """A profile of a display whose channels shine in these colours, XYZ under D50."""
 
     def fixed(*values):
         return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
     curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
-    name = b"test\0"
     tags = {b"desc": b"desc" + bytes(4) + struct.pack(">I", len(name)) + name + bytes(78)}
     tags[b"wtpt"] = b"XYZ " + bytes(4) + fixed(0.9642, 1.0, 0.8249)
     for letter, colour in zip(b"rgb", (red, green, blue), strict=True):
@@ -191,6 +191,12 @@ def test_an_icc_profile_is_converted_to_srgb(mode):
     assert abs(pixels(data).astype(int) - expected).max() <= 3
 
 
+def test_a_profile_is_not_taken_for_srgb_by_a_part_of_its_name():
+    grey = Image.new("RGB", (1, 1), (128, 128, 128))
+    linear = icc_profile(RED, GREEN, BLUE, gamma=1, name=b"Linear sRGB\0")
+    assert (pixels(encode(grey, icc_profile=linear)) > 180).all()
+
+
 def test_a_profile_of_srgb_or_a_broken_one_changes_nothing(photo):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     cmyk_sized_junk = icc_profile(RED, GREEN, BLUE)[:150]
@@ -220,6 +226,18 @@ def test_fit_shorter_keeps_the_whole_image(photo):
     assert fit_shorter(photo, 200) is photo and fit(photo, 200, 300) is photo
 
 
+def deep_png():
+    """A PNG file of 3 channels of 16 bits, which Pillow reads and does not write."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    rows = zlib.compress(4 * (b"\0" + bytes(range(24))))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
 def test_a_plain_file_has_nothing_to_convert(photo):
     turned, upright = Image.Exif(), Image.Exif()
     turned[0x0112], upright[0x0112] = 6, 1
@@ -233,6 +251,8 @@ def test_a_plain_file_has_nothing_to_convert(photo):
         encode(photo, transparency=(1, 2, 3)),
         encode(photo.convert("P")),
         encode(photo) + bytes(2**20),  # Whatever that is, it is no image.
+        encode(photo, save_all=True, append_images=[photo.rotate(90)]),
+        deep_png(),
     ):
         assert is_plain(data, 3) is None
     assert is_plain(encode(grey), 3) is None and is_plain(encode(photo), 1) is None

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -162,7 +163,7 @@ def test_what_cannot_be_used_is_dropped_and_listed(photos, tmp_path):
     output = made(f"--source={photos}", "--size=32", f"--out={out}")
     dropped = dict(report(out)["dropped"])
     assert set(dropped) == {"broken.jpg", "flat.png", "link.png"}
-    assert dropped["flat.png"] == "90x31 px: its shorter side is below 32"
+    assert dropped["flat.png"] == "90x31 px: its shorter side is below 32 (--min-size)"
     assert "outside the folder" in dropped["link.png"]
     assert "Kept 6 of 9 images" in output and "Dropped 3:\n  broken.jpg: " in output
     output = made(f"--source={photos}", "--size=32", "--min-size=31", f"--out={tmp_path}/b.zip")
@@ -235,7 +236,12 @@ class TestLabels:
             ("l.json", "[1]", "must have the form"),
             ("l.json", '{"cats/0.png": 1.5}', "the label 1.5 is neither a name nor a whole number"),
             ("l.json", '{"cats/0.png": -1}', "the label -1 is neither"),
-            ("l.txt", "", "must be 'folders', or end in .json or .csv"),
+            ("l.csv", "cats/0.png,1\ncats/0.png,2\n", "names cats/0.png more than once"),
+            ("l.csv", f"cats/0.png,{'x' * 200000}\n", "cannot be read: field larger than"),
+            ("l.json", '{"cats/0.png": [1]}', "the label [1] is neither"),
+            ("l.json", '{"cats/0.png": 300000000000}', "nor a whole number below 1000000"),
+            ("l.json", "[" * 100000, "must have the form"),
+            ("l.txt", "", "must be 'folders' or 'none', or end in .json or .csv"),
             ("none.json", None, "none.json cannot be read"),
         ],
     )
@@ -248,6 +254,46 @@ class TestLabels:
         assert done.exit_code == 2
         assert "Invalid value for '--labels'" in done.output and expected in done.output
         assert not out.exists()
+
+    def test_that_only_change_their_names_are_another_set(self, photos, tmp_path):
+        for names, code in ((("a", "b"), 0), (("c", "d"), 2)):
+            lines = f"cats/0.png,{names[0]}\ndogs/1.png,{names[1]}\n"
+            (tmp_path / "l.csv").write_text(lines)
+            options = (f"--labels={tmp_path}/l.csv", f"--out={tmp_path}/a.zip")
+            assert run(f"--source={photos}", "--size=32", *options).exit_code == code
+
+    def test_of_several_sources_are_joined_by_their_names(self, photos, tmp_path):
+        for name, folder in (("a.zip", "dogs"), ("b", "cats")):
+            (tmp_path / "in" / name).mkdir(parents=True)
+            (photos / folder).rename(tmp_path / "in" / name / folder)
+            source = f"--source={tmp_path}/in/{name}"
+            made(source, "--size=32", "--labels=folders", f"--out={tmp_path}/{name}")
+        out = tmp_path / "all.zip"
+        made(f"--source={tmp_path}/a.zip", f"--source={tmp_path}/b", "--size=32", f"--out={out}")
+        _, description = images(out)
+        assert description["classes"] == ["cats", "dogs"]
+        assert [label for _, label in description["labels"]] == [1, 1, 1, 0, 0, 0]
+
+    def test_that_are_numbers_stay_the_same_numbers(self, photos, tmp_path):
+        lines = "".join(f"{n}.png,{c}\n" for n, c in (("cats/0", 2), ("dogs/1", 10)))
+        (tmp_path / "l.csv").write_text(lines)
+        for name, more in (("a.zip", [f"--labels={tmp_path}/l.csv"]), ("b", []), ("c.zip", [])):
+            source = photos if more else tmp_path / ("a.zip" if name == "b" else "b")
+            made(f"--source={source}", "--size=32", *more, f"--out={tmp_path}/{name}")
+        assert [label for _, label in images(tmp_path / "c.zip")[1]["labels"]] == [2, 10]
+
+    def test_that_are_unclear_are_refused(self, photos, tmp_path):
+        made(f"--source={photos}", "--size=32", "--labels=folders", f"--out={tmp_path}/a.zip")
+        made(f"--source={photos}", "--size=32", f"--out={tmp_path}/b.zip")
+        two = (f"--source={tmp_path}/a.zip", f"--source={tmp_path}/b.zip", "--size=32")
+        done = run(*two, f"--out={tmp_path}/c.zip")
+        assert (
+            "of the sources only some have labels; say what is meant with --labels" in done.output
+        )
+        made(*two, "--labels=none", f"--out={tmp_path}/c.zip")
+        (tmp_path / "l.csv").write_text("00000/img00000000.png,1\n")
+        done = run(*two, f"--labels={tmp_path}/l.csv", f"--out={tmp_path}/d.zip")
+        assert "00000/img00000000.png is in several sources" in done.output
 
     def test_need_a_folder(self, photos, tmp_path):
         crop(0).save(photos / "loose.png")
@@ -269,6 +315,15 @@ class TestLabels:
         ),
         (["--source={photos}", "--size=32", "--out=a.tar"], "'--out': a.tar must end in .zip"),
         (["--source={photos}", "--size=32", "--out={photos}/a.zip"], "lies in the source"),
+        (["--source=folder:{photos}", "--size=32", "--out={photos}/a.zip"], "lies in the source"),
+        (["--source={photos}", "--size=32", "--out=."], "'--out': . must end in .zip, or be"),
+        (["--source={photos}", "--size=32", "--out=gs://b/x.zip"], "is no local file"),
+        (["--source={photos}", "--size=32", "--out=photos"], "lies in the source"),
+        (["--source={photos}", "--size=60000", "--out=a.zip"], "'--size': 60000x60000 px are more"),
+        (
+            ["--source=x.tar.gz", "--size=32", "--out=a.zip"],
+            "'--source': the archive x.tar.gz does",
+        ),
         (["--source={photos}", "--size=32", "--out=a.zip", "--min-size=0"], "'--min-size'"),
         (["--source={photos}", "--size=32", "--out=a.zip", "--processes=0"], "'--processes'"),
         (["--source=tfds:none_such", "--size=32", "--out=a.zip"], "'--source': tfds:none_such"),
@@ -304,6 +359,95 @@ def test_other_options_begin_anew(photos, tmp_path, monkeypatch, caplog):
     assert "6 images, 0 of them" in made(f"--source={photos}", "--size=16", f"--out={out}")
     assert f"{out}.partial holds parts of other images or options: begins anew" in caplog.text
     assert images(out)[0]["00000/img00000000.png"].shape == (16, 16, 3)
+
+
+def test_a_source_that_goes_away_loses_no_image(photos, tmp_path):
+    """As a network disk may, or one that is full of errors."""
+    sources = [open_container(f"folder:{photos}")]
+    items = [prepare.Item(0, name, None) for name in sources[0].images()]
+    job = prepare.make_job(sources, items, [], prepare.Options(32, 32, True, 3, 1))
+    photos.rename(tmp_path / "away")
+    with prepare.locked(tmp_path / "partial"):
+        missing = prepare.begin(job, tmp_path / "partial")
+        with pytest.raises(OSError, match=r"'cats/0.png' cannot be read: .*command continues"):
+            prepare.prepare_parts(job, tmp_path / "partial", missing, 1, len)
+        (tmp_path / "away").rename(photos)
+        assert prepare.begin(job, tmp_path / "partial") == missing
+        prepare.prepare_parts(job, tmp_path / "partial", missing, 1, lambda images: None)
+        found = prepare.read_outcomes(job, tmp_path / "partial")
+    assert [outcome.dropped for outcome in found] == [""] * 6
+
+
+def test_a_folder_of_the_users_is_not_emptied(photos, tmp_path):
+    (tmp_path / "a.zip.partial").mkdir()
+    (tmp_path / "a.zip.partial" / "notes.txt").write_text("precious")
+    done = run(f"--source={photos}", "--size=32", f"--out={tmp_path}/a.zip")
+    assert done.exit_code == 1
+    assert f"{tmp_path}/a.zip.partial is needed, and holds notes.txt: move it" in done.output
+    assert (tmp_path / "a.zip.partial" / "notes.txt").read_text() == "precious"
+
+
+def test_a_damaged_part_is_made_anew(photos, tmp_path, monkeypatch):
+    out = tmp_path / "a.zip"
+    with monkeypatch.context() as patched:
+        patched.setattr("creps_jax.data.outputs.write_zip", lambda *arguments: 1 / 0)
+        assert isinstance(
+            run(f"--source={photos}", "--size=32", f"--out={out}").exception, ZeroDivisionError
+        )
+    (part,) = tmp_path.glob("a.zip.partial/0*.zip")
+    os.truncate(part, 500)
+    done = run(f"--source={photos}", "--size=32", f"--out={out}")
+    assert done.exit_code == 1 and f"{part} was damaged" in done.output
+    made(f"--source={photos}", "--size=32", f"--out={out}")
+    assert len(images(out)[0]) == 6
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a"])
+def test_a_set_that_was_damaged_is_not_called_complete(photos, tmp_path, name):
+    out = tmp_path / name
+    made(f"--source={photos}", "--size=32", f"--out={out}")
+    (file,) = [out] if out.is_file() else out.glob("*array_record*")
+    os.truncate(file, 1000)
+    done = run(f"--source={photos}", "--size=32", f"--out={out}")
+    assert done.exit_code == 2 and "has changed since" in done.output
+
+
+def test_images_that_would_be_too_long_are_dropped(photos, tmp_path):
+    Image.new("RGB", (20000, 1)).save(photos / "strip.png")
+    options = ("--size=128", "--no-crop", "--min-size=1")
+    output = made(f"--source={photos}", *options, f"--out={tmp_path}/a.zip")
+    assert "strip.png: 20000x1 px: too long for a shorter side of 128" in output
+
+
+def test_files_that_are_taken_for_no_images_are_counted(photos, tmp_path):
+    (photos / "b.avif").write_bytes(b"x")
+    (photos / ".hidden.png").write_bytes(b"x")
+    output = made(f"--source={photos}", "--size=32", f"--out={tmp_path}/a.zip")
+    assert "Taken for no images, by the ends of their names: " in output
+    assert report(tmp_path / "a.zip")["ignored"] == {"hidden": 1, ".avif": 1, ".txt": 1}
+
+
+def test_names_of_several_sources_are_told_apart(photos, tmp_path):
+    (tmp_path / "b" / "cats").mkdir(parents=True)
+    crop(0).save(tmp_path / "b" / "cats" / "0.png")
+    sources = (f"--source={photos}", f"--source={tmp_path}/b")
+    made(*sources, "--size=32", f"--out={tmp_path}/a.zip")
+    same = [f"folder:{photos}/cats/0.png", f"folder:{tmp_path}/b/cats/0.png"]
+    assert report(tmp_path / "a.zip")["duplicates"] == [same]
+
+
+def test_the_command_tells_how_to_train_on_the_set(photos, tmp_path):
+    out = tmp_path / "a.zip"
+    more = ("--labels=folders", "--grey", "--no-crop")
+    output = made(f"--source={photos}", "--size=32", *more, f"--out={out}")
+    flags = re.findall(r"--config\.(\S+)=(\S+)", output)
+    assert dict(flags) == {
+        "data.source": f"zip:{out}",
+        "resolution": "32",
+        "data.random_crop": "True",
+        "image_channels": "1",
+        "num_classes": "2",
+    }
 
 
 def test_nothing_usable_is_an_error(tmp_path):

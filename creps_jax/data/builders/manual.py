@@ -54,6 +54,7 @@ class ManualImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     CITATION: ClassVar[str]
     LICENCE: ClassVar[str]
     COUNT: ClassVar[int]  # images published
+    of_any_count = False  # True: a part of them will do
 
     @abc.abstractmethod
     def entries(self, folder: pathlib.Path) -> tuple[Container, list[Entry]]:
@@ -92,8 +93,11 @@ class ManualImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         container, entries = self.entries(pathlib.Path(dl_manager.manual_dir))
         if not entries:
             raise ValueError(f"{self.name} lists no images in {dl_manager.manual_dir}")
-        if len(entries) != self.COUNT:
-            _log.warning("%s: %d images, published are %d.", self.name, len(entries), self.COUNT)
+        if len(entries) != self.COUNT and not self.of_any_count:
+            raise ValueError(
+                f"{self.name}: {len(entries)} images in {dl_manager.manual_dir}, published are "
+                f"{self.COUNT}: get the others, or give --any-count to make a set of these"
+            )
         return {"train": self._generate_examples(container, entries)}
 
     def _generate_examples(
