@@ -66,6 +66,7 @@ RESERVED = {
     "tensorstore": "rendering.store",
     "tifffile": "rendering.encoders",
     "av": "rendering.video",
+    "lmdb": "data.containers",
 }
 
 

@@ -21,7 +21,6 @@ from creps_jax.progress import Progress, progress
 if TYPE_CHECKING:
     from creps_jax.data.prepare import Job
 
-MAX_PX = 2**26  # of an image of a set: training decodes many at once
 DROPPED_SHOWN = 5
 SIZES_SHOWN = 5
 
@@ -95,8 +94,6 @@ def dataset(
         height, width = parse_size(size)
         if not crop and height != width:
             raise ValueError(f"without --crop give one number, got {size}")
-        if height * width > MAX_PX:
-            raise ValueError(f"{height}x{width} px are more than the {MAX_PX} of an image of a set")
     with option("--min-size"):
         if min_size is not None:
             check_range(min_size, 1, 2**16)
@@ -106,6 +103,11 @@ def dataset(
     from creps_jax.data import containers, prepare
     from creps_jax.data import labels as labelling
 
+    with option("--size"):
+        if height * width > prepare.MAX_PX:
+            raise ValueError(
+                f"{height}x{width} px are more than {prepare.MAX_PX}, which a set allows"
+            )
     with option("--source"):
         named = [containers.guess_scheme(path) for path in source]
         sources = [containers.open_container(each) for each in named]
@@ -117,10 +119,10 @@ def dataset(
     min_px = min(height, width) if min_size is None else min_size
     options = prepare.Options(height, width, crop, 1 if grey else 3, min_px)
     job = prepare.make_job(sources, labelled.items, labelled.classes, options)
-    set_ = Set(out, named, labelled.classes, labelled.unlabelled, deduplicate)
+    target = Target(out, named, labelled.classes, labelled.unlabelled, deduplicate)
     partial = out.with_name(f"{out.name}.partial")
     with option("--out"):
-        if _is_complete(set_, job.key):
+        if _is_complete(target, job.key):
             typer.echo(f"{out} is complete already")
             return
     with (
@@ -128,14 +130,18 @@ def dataset(
         prepare.locked(partial),
         progress() as shown,
     ):
-        _is_complete(set_, job.key)  # Another process may have made something meanwhile.
-        report = make_set(job, set_, partial, processes, shown)
+        # Another process may have made it since.
+        is_new = not _is_complete(target, job.key)
+        report = make_set(job, target, partial, processes, shown) if is_new else None
         shutil.rmtree(partial)
-    typer.echo(_describe(report, set_.report_path))
-    typer.echo(f"{set_.sheet_path} shows some of them; train with {_flags(job, set_)}")
+    if report is None:
+        typer.echo(f"{out} is complete already")
+        return
+    typer.echo(_describe(report, target.report_path))
+    typer.echo(f"{target.sheet_path} shows some of them; train with {_flags(job, target)}")
 
 
-class Set(NamedTuple):
+class Target(NamedTuple):
     """What is made."""
 
     out: Path
@@ -154,7 +160,7 @@ class Set(NamedTuple):
 
 
 def make_set(
-    job: "Job", set_: Set, partial: Path, processes: int, shown: Progress
+    job: "Job", target: Target, partial: Path, processes: int, shown: Progress
 ) -> dict[str, Any]:
     """Makes the parts that are missing and the set of them; returns the report."""
     from creps_jax.data import outputs, prepare
@@ -165,32 +171,32 @@ def make_set(
     shown.stage(left, "images prepared")
     prepare.prepare_parts(job, partial, missing, processes, shown.advance)
     found = prepare.read_outcomes(job, partial)
-    if len(set_.sources) > 1:  # Names may occur in several.
+    if len(target.sources) > 1:  # Names may occur in several.
         found = [
-            outcome._replace(name=f"{set_.sources[item.source]}/{outcome.name}")
+            outcome._replace(name=f"{target.sources[item.source]}/{outcome.name}")
             for outcome, item in zip(found, job.items, strict=True)
         ]
-    if set_.deduplicate:
+    if target.deduplicate:
         found = outputs.drop_repeated(found)
-    report = outputs.make_report(job, found, set_.classes)
-    report["deduplicate"] = set_.deduplicate
-    report["images"] += len(set_.unlabelled)
-    report["dropped"] += [[name, "it has no label"] for name in set_.unlabelled]
+    report = outputs.make_report(job, found, target.classes)
+    report["deduplicate"] = target.deduplicate
+    report["images"] += len(target.unlabelled)
+    report["dropped"] += [[name, "it has no label"] for name in target.unlabelled]
     if not report["kept"]:
-        prepare.write_whole(set_.report_path, json.dumps(report, indent=1).encode())
-        raise ValueError(f"no image is left. {_describe(report, set_.report_path)}")
+        prepare.write_whole(target.report_path, json.dumps(report, indent=1).encode())
+        raise ValueError(f"no image is left. {_describe(report, target.report_path)}")
     shown.stage(report["kept"], "images written")
     images = outputs.kept(job, partial, found, shown.advance)
-    whole = partial / f"whole{set_.out.suffix}"
-    if set_.out.suffix == ".zip":
-        outputs.write_zip(images, set_.classes, whole)
+    whole = partial / f"whole{target.out.suffix}"
+    if target.out.suffix == ".zip":
+        outputs.write_zip(images, target.classes, whole)
     else:
         shutil.rmtree(whole, ignore_errors=True)
-        outputs.write_tfds(images, set_.classes, whole, set_.out.name, job.options.channels)
+        outputs.write_tfds(images, target.classes, whole, target.out.name, job.options.channels)
     report["bytes"] = _bytes(whole)
-    outputs.contact_sheet(job, partial, found).save(set_.sheet_path)
-    prepare.write_whole(set_.report_path, json.dumps(report, indent=1).encode())
-    os.rename(whole, set_.out)
+    outputs.contact_sheet(job, partial, found).save(target.sheet_path)
+    prepare.write_whole(target.report_path, json.dumps(report, indent=1).encode())
+    os.rename(whole, target.out)
     return report
 
 
@@ -218,27 +224,27 @@ def _bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _is_complete(set_: Set, key: str) -> bool:
+def _is_complete(target: Target, key: str) -> bool:
     """Whether the set is there; ValueError if something else is."""
-    if not set_.out.exists():
+    if not target.out.exists():
         return False
     try:
-        report = json.loads(set_.report_path.read_text())
-        is_this = (report["key"], report["deduplicate"]) == (key, set_.deduplicate)
-        if is_this and report["bytes"] == _bytes(set_.out):
+        report = json.loads(target.report_path.read_text())
+        is_this = (report["key"], report["deduplicate"]) == (key, target.deduplicate)
+        if is_this and report["bytes"] == _bytes(target.out):
             return True
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise ValueError(
-        f"{set_.out} exists, and was made of other images or with other options, or has changed "
+        f"{target.out} exists, and was made of other images or with other options, or has changed "
         "since: remove it, or give another --out"
     )
 
 
-def _flags(job: "Job", set_: Set) -> str:
+def _flags(job: "Job", target: Target) -> str:
     """What makes a run train on the set."""
     height, width, crop, channels, _ = job.options
-    flags = {"data.source": f"{'zip' if set_.out.suffix == '.zip' else 'tfds'}:{set_.out}"}
+    flags = {"data.source": f"{'zip' if target.out.suffix == '.zip' else 'tfds'}:{target.out}"}
     flags["resolution"] = str(min(height, width))
     if height != width:
         flags["data.resize"] = "True (training takes squares: they are cropped)"
@@ -246,8 +252,8 @@ def _flags(job: "Job", set_: Set) -> str:
         flags["data.random_crop"] = "True"
     if channels == 1:
         flags["image_channels"] = "1"
-    if set_.classes:
-        flags["num_classes"] = str(len(set_.classes))
+    if target.classes:
+        flags["num_classes"] = str(len(target.classes))
     return " ".join(f"--config.{name}={value}" for name, value in flags.items())
 
 

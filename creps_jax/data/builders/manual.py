@@ -106,13 +106,13 @@ class ManualImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         unreadable = 0
 
         def prepared(entry: Entry) -> bytes | str:
-            """The PNG file, or why there is none."""
+            """The PNG file, or why there is none; OSError if it is not what was published."""
             try:
                 data = container.read(entry.name)
                 if entry.md5 and hashlib.md5(data).hexdigest() != entry.md5:
-                    return f"its MD5 is not {entry.md5} as published: download it again"
+                    raise OSError(f"{entry.name}: its MD5 is not {entry.md5}: download it again")
                 return encode_png(self.resize(read_image(data, 3)))
-            except (UnreadableError, OSError) as error:
+            except UnreadableError as error:
                 return str(error)
 
         for index, (entry, result) in enumerate(_map_ahead(prepared, entries)):
