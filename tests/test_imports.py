@@ -66,7 +66,7 @@ RESERVED = {
     "tensorstore": "rendering.store",
     "tifffile": "rendering.encoders",
     "av": "rendering.video",
-    "lmdb": "data.containers",
+    "lmdb": "data.databases",
 }
 
 

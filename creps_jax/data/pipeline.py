@@ -95,7 +95,7 @@ def _crop(
 
 def _mirror(example: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Flips the image [H, W, C] left-right with probability 1/2."""
-    if rng.random() < 0.5:
+    if rng.random() >= 0.5:
         return example
     image = example["image"]
     mirrored = np.empty_like(image)

@@ -21,8 +21,9 @@ from PIL import Image
 
 from creps_jax.config import DataConfig
 from creps_jax.data import procedural
-from creps_jax.data.containers import LABELS_FILE, SCHEMES, Container, open_container
+from creps_jax.data.containers import SCHEMES, Container, open_container
 from creps_jax.data.decode import UnreadableError, fit, fit_shorter, read_image
+from creps_jax.data.files import LABELS_FILE
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from creps_jax.data import containers
+from creps_jax.data import files
 from creps_jax.data.containers import guess_scheme, open_container
 from creps_jax.data.decode import UnreadableError
 from creps_jax.data.sources import open_source
@@ -207,7 +207,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def test_large_files_are_refused_everywhere(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(containers, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(files, "MAX_FILE_BYTES", 100)
     for source in (
         f"folder:{folder}",
         make_tar(tmp_path / "a.tar", FILES),

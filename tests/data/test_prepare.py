@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,9 @@ def test_a_folder_becomes_a_tfds_set(photos, tmp_path):
     for k, i in enumerate((0, 2, 4, 1, 3, 5)):
         np.testing.assert_array_equal(source[k]["image"], np.asarray(fit(crop(i), 32, 32)))
         assert source[k]["label"] == i % 2
+    shutil.copytree(out, tmp_path / "copy", copy_function=shutil.copyfile)
+    copied = open_source(data_config(f"tfds:{tmp_path}/copy", num_classes=2))
+    assert copied.fingerprint == source.fingerprint
     assert (out / "label.labels.txt").read_text().split() == ["cats", "dogs"]
 
 

@@ -4,7 +4,8 @@ import pathlib
 from typing import ClassVar
 
 from creps_jax.data.builders.manual import Config, Entry, ManualImages, check_present, read_json
-from creps_jax.data.containers import Container, Folder
+from creps_jax.data.containers import Container
+from creps_jax.data.files import Folder
 
 METADATA = "ffhq-dataset-v2.json"
 THUMBNAIL_PX = 128  # The publishers' own reductions have this size.

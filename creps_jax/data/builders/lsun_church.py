@@ -4,7 +4,8 @@ import pathlib
 from typing import ClassVar
 
 from creps_jax.data.builders.manual import Config, Entry, ManualImages
-from creps_jax.data.containers import Container, Lmdb
+from creps_jax.data.containers import Container
+from creps_jax.data.databases import Lmdb
 
 DATABASE = "church_outdoor_train_lmdb"
 

@@ -4,7 +4,8 @@ import pathlib
 from typing import ClassVar
 
 from creps_jax.data.builders.manual import Config, Entry, ManualImages, check_present, read_json
-from creps_jax.data.containers import Container, Folder
+from creps_jax.data.containers import Container
+from creps_jax.data.files import Folder
 
 METADATA = "metfaces.json"
 
