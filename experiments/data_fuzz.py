@@ -29,7 +29,7 @@ from sklearn.datasets import load_sample_images
 
 from creps_jax.data import outputs
 from creps_jax.data.containers import open_container
-from creps_jax.data.decode import UnreadableError, read_image
+from creps_jax.data.decode import UnreadableError, read_image, read_plain_png
 from creps_jax.data.prepare import Options, prepare_image
 
 LIMIT_MIB = 4096  # of address space; the libraries themselves map one or two GiB
@@ -47,7 +47,10 @@ def image_files() -> list[bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6
     frames = [photo.quantize(), photo.rotate(90).quantize()]
+    square = photo.crop((0, 0, SIDE, SIDE))
     forms: list[tuple[Image.Image, str, dict]] = [
+        (square, "png", {}),
+        (square.convert("L"), "png", {}),
         (photo, "png", {}),
         (photo, "png", {"exif": exif, "compress_level": 0}),
         (photo.convert("RGBA"), "png", {}),
@@ -134,7 +137,11 @@ def mutate(data: bytes, random: np.random.Generator) -> bytes:
 def feed_image(data: bytes, random: np.random.Generator) -> str:
     """What became of an image."""
     try:
-        read_image(data, int(random.choice([1, 3])))
+        channels = int(random.choice([1, 3]))
+        plain = read_plain_png(data, SIDE, channels)
+        image = read_image(data, channels)
+        if plain is not None:
+            np.testing.assert_array_equal(plain.squeeze(), np.asarray(image))
         prepare_image(data, OPTIONS[random.integers(len(OPTIONS))])
     except UnreadableError as error:
         assert str(error), "an error without a message"

