@@ -86,6 +86,17 @@ class RecipeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Augmentation of what the discriminator sees: each operation happens with probability p."""
+
+    p: float  # at the beginning
+    adaptive: bool  # True: p follows the discriminator (ADA); False: p stays
+    target: float  # ADA: mean sign of D's logits of reals that p is steered to
+    interval: int  # ADA: steps between adjustments of p
+    kimg: float  # ADA: kimg in which p can rise by 1
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where the training images come from."""
 
@@ -106,9 +117,11 @@ class RunConfig:
     """A whole run. Durations are whole training steps here, kimg in the config files."""
 
     seed: int
+    precision: str  # 'float32', 'bfloat16', or 'auto': bfloat16 on accelerators
     generator: GeneratorConfig
     discriminator: DiscriminatorConfig
     recipe: RecipeConfig
+    augment: AugmentConfig | None  # None: no augmentation
     data: DataConfig
     total_steps: int
     report_steps: int
@@ -121,6 +134,7 @@ class RunConfig:
 SCHEMA: dict[str, dict[str, Any]] = {
     "": {
         "seed": int,
+        "precision": str,
         "total_kimg": float,
         "batch_size": int,
         "resolution": int,
@@ -165,12 +179,20 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "ema_kimg": float | None,
         "ema_rampup": float,
     },
+    "augment": {"kind": str, "p": float, "target": float, "interval": int, "kimg": float},
     "report": {"every_kimg": float, "grid_every_kimg": float},
     "checkpoint": {"every_kimg": float, "keep": int},
 }
 
 # The fields that checkpoints of earlier versions lack, and what was done without them.
-ADDED_FIELDS = {"data": {"random_crop": False}}
+ADDED_FIELDS: dict[str, dict[str, Any]] = {
+    "": {"precision": "float32"},
+    "data": {"random_crop": False},
+    "augment": {"kind": "none", "p": 0.0, "target": 0.6, "interval": 4, "kimg": 500.0},
+}
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+AUGMENT_KINDS = ("ada", "fixed", "none")
 
 # Fields that may be 0 or, being a share, must lie in [0, 1]; all other numbers are positive.
 MAY_BE_ZERO = {
@@ -181,6 +203,7 @@ MAY_BE_ZERO = {
     "recipe.path_length_weight",
     "recipe.ema_kimg",
     "recipe.ema_rampup",
+    "augment.p",
 }
 SHARES = {
     "data.max_unreadable",
@@ -203,10 +226,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def with_added_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
     """A config that an earlier version may have saved, with the fields that were added since."""
-    return {
-        section: {**ADDED_FIELDS[section], **fields} if section in ADDED_FIELDS else fields
-        for section, fields in saved.items()
+    sections = {
+        name: {**fields, **saved.get(name, {})} for name, fields in ADDED_FIELDS.items() if name
     }
+    return {**ADDED_FIELDS[""], **saved, **sections}
 
 
 def field_types() -> dict[str, Any]:
@@ -287,6 +310,13 @@ def _check_together(f: dict[str, Any]) -> None:
         f"batch_size={batch} must be a multiple of "
         f"discriminator.mbstd_group_size={f['discriminator.mbstd_group_size']}",
     )
+    for name, choices in (("precision", PRECISIONS), ("augment.kind", AUGMENT_KINDS)):
+        _require(f[name] in choices, f"{name}={f[name]!r} must be one of {', '.join(choices)}")
+    _require(
+        f["augment.p"] <= 1 and f["augment.target"] < 1,
+        f"augment.p={f['augment.p']} and augment.target={f['augment.target']}: a probability is at "
+        "most 1, and a mean sign of 1 is never exceeded",
+    )
     shrink = f["recipe.path_length_batch_shrink"]
     _require(
         batch % shrink == 0,
@@ -343,6 +373,7 @@ def parse(config: Any) -> RunConfig:
     base_and_max = ("channel_base", "channel_max")
     return RunConfig(
         seed=f["seed"],
+        precision=f["precision"],
         generator=GeneratorConfig(
             **shared, channels=widths["generator"], **section("generator", *base_and_max)
         ),
@@ -350,6 +381,11 @@ def parse(config: Any) -> RunConfig:
             **shared, channels=widths["discriminator"], **section("discriminator", *base_and_max)
         ),
         recipe=RecipeConfig(batch_size=f["batch_size"], **recipe),
+        augment=None
+        if f["augment.kind"] == "none"
+        else AugmentConfig(
+            adaptive=f["augment.kind"] == "ada", **section("augment", "kind")
+        ),
         data=DataConfig(resolution=f["resolution"], **shared, **section("data")),
         total_steps=steps("total_kimg"),
         report_steps=steps("report.every_kimg"),

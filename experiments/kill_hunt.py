@@ -127,7 +127,8 @@ def arrays(workdir: Path) -> tuple[int, list[np.ndarray], dict]:
         step = checkpoints.latest_step()
         config = parse(checkpoints.config(step))
         networks = Generator(config.generator), Discriminator(config.discriminator)
-        task = Task(*networks, config.recipe, config.seed, (), make_mesh(jax.devices()[:1]))
+        one_device = make_mesh(jax.devices()[:1])
+        task = Task(*networks, config.recipe, config.augment, config.seed, (), one_device)
         state, data = restore(checkpoints, step, task)
     return step, [np.asarray(x) for x in jax.tree.leaves(state)], data
 

@@ -20,6 +20,7 @@ TOLERANCE = {
     "gradient": 7e-5,
     "r1_gradient": 6e-4,
     "steps": 3e-5,
+    "augment": 6e-5,
 }
 
 D_RESULTS = {"logits_out", "input_grad", "r1_penalty_per_image"}

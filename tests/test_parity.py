@@ -1,6 +1,8 @@
 """Our networks, losses, gradients and training steps give the official implementation's numbers."""
 
+import math
 import re
+import statistics
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from creps_jax.interop import official
 from creps_jax.model import coordinates
 from creps_jax.model.generator import repeat_w
 from creps_jax.sharding import make_mesh, named
-from creps_jax.training import losses, step
+from creps_jax.training import augment, losses, step
 from creps_jax.training.state import Task, begin
 
 pytestmark = pytest.mark.parity
@@ -134,7 +136,7 @@ def test_discriminator_input_gradient_and_r1_penalties(arrays, discriminator):
     @jax.jit
     def measure(real):
         gradient = jax.grad(lambda images: logits(params, images).sum())(real)
-        return gradient, losses.r1_penalties(lambda images: logits(params, images), real)
+        return gradient, losses.r1_penalties(lambda images: logits(params, images), real)[0]
 
     gradient, penalties = measure(nhwc(arrays["real"]))
     assert disagreement(gradient, nhwc(arrays["D/input_grad"])) < TOLERANCE["gradient"]
@@ -178,7 +180,7 @@ def d_r1(arrays, generator, discriminator):
     logits = discriminate(arrays, discriminator)
     real, gamma = jnp.asarray(nhwc(arrays["real"])), float(arrays["loss/D_r1_gamma"])
     return lambda params: (
-        0.5 * gamma * losses.r1_penalties(lambda images: logits(params, images), real).mean(),
+        0.5 * gamma * losses.r1_penalties(lambda images: logits(params, images), real)[0].mean(),
         {},
     )
 
@@ -235,6 +237,54 @@ def official_arrays(network, params):
     return official.to_arrays(names(module.config)["params"], params)
 
 
+# Augmentation, with every draw at a percentile of its distribution.
+
+
+def amounts_at(percentile):
+    """Official name of each operation -> our name and its amount."""
+    normal = statistics.NormalDist().inv_cdf(percentile) / math.sqrt(2)  # As the arrays have it.
+    around = 2 * percentile - 1
+    return {
+        "xflip": ("flip", math.floor(2 * percentile)),
+        "rotate90": ("turns", math.floor(4 * percentile)),
+        "xint": ("integer_shift", augment.SHIFT_MAX * around),
+        "scale": ("log2_scale", augment.SCALE_STD * normal),
+        "rotate": ("rotation", math.pi * around),
+        "aniso": ("log2_stretch", augment.SCALE_STD * normal),
+        "xfrac": ("shift", augment.SHIFT_STD * normal),
+        "brightness": ("brightness", augment.BRIGHTNESS_STD * normal),
+        "contrast": ("log2_contrast", augment.CONTRAST_STD * normal),
+        "lumaflip": ("luma_flip", math.floor(2 * percentile)),
+        "hue": ("hue", math.pi * around),
+        "saturation": ("log2_saturation", augment.SATURATION_STD * normal),
+    }
+
+
+GROUPS = {"geometry": slice(0, 7), "colour": slice(7, 12), "all": slice(0, 12)}
+
+
+@pytest.mark.parametrize(
+    "name", sorted(parity_arrays.load("augment").entries.keys() - {"images"})
+)
+def test_augmentation(name):
+    arrays = parity_arrays.load("augment")
+    operation, percentile = name.split("/percentile_")
+    amounts = amounts_at(float(percentile))
+    operations = list(amounts)[GROUPS[operation]] if operation in GROUPS else [operation]
+    images = nhwc(arrays["images"])
+    given = dict(amounts[operation] for operation in operations)
+    shapes = {"integer_shift": (len(images), 2), "shift": (len(images), 2)}
+    filled = {
+        field: jnp.full(shapes.get(field, len(images)), given.get(field, 0), jnp.float32)
+        for field in augment.Amounts._fields
+    }
+    result = jitted_augment(images, augment.Amounts(**filled))
+    assert disagreement(result, nhwc(arrays[name])) < TOLERANCE["augment"]
+
+
+jitted_augment = jax.jit(augment.augment)
+
+
 # Whole training steps.
 
 
@@ -270,6 +320,7 @@ def recorded_step(arrays, t, recipe):
         path_length=step.Latents(z_reg[:half], c[:half]),
         noise=nhwc(noise),
         d_main=step.Latents(arrays[f"iter{t}/z_Dmain"], c),
+        augmentation=None,
     )
     return step.Batch(real, c), draws
 
@@ -278,7 +329,7 @@ def test_training_steps():
     arrays = parity_arrays.load("train_steps")
     generator, discriminator = arrays.generator("init/G/"), arrays.discriminator("init/D/")
     mesh = make_mesh(jax.devices()[:1])
-    task = Task(generator[0], discriminator[0], recipe_of(arrays), 0, (), mesh)
+    task = Task(generator[0], discriminator[0], recipe_of(arrays), None, 0, (), mesh)
     state = begin(task, generator[1], discriminator[1])
     state = jax.device_put(state, named(mesh, "state"))
     steps = sorted({int(m[1]) for k in arrays.entries if (m := re.match(r"iter(\d+)/", k))})

@@ -14,6 +14,7 @@ Notation:
 Parameters are plain dicts (see layers.py); their initial values are drawn by generator.py.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -159,8 +160,7 @@ class Image(NamedTuple):
 def fold(lines: Parameters, pixels: Parameters, freqs: Array, w: Array, dtype: Any) -> Image:
     """The image of w [num_ws, w_dim]; its products are computed in dtype, all else in float32."""
 
-    def cast(p: Parameters) -> Parameters:
-        return {"weight": p["weight"].astype(dtype), "bias": p["bias"]}
+    cast = functools.partial(layers.cast, dtype=dtype)
 
     def folded(p: Parameters, style: Styles) -> Parameters:
         return {name: cast(layers.fold(p[name], style[name])) for name in style}
@@ -181,7 +181,7 @@ def fold(lines: Parameters, pixels: Parameters, freqs: Array, w: Array, dtype: A
             "blocks": unstyled(of_lines["blocks"]),
         },
         pixels={
-            "decoders": [list(map(cast, decoder)) for decoder in pixels["decoders"]],
+            "decoders": cast(pixels["decoders"]),
             "rgb": cast(pixels["rgb"]),
             "refine": list(map(folded, pixels["refine"], of_pixels["refine"])),
         },

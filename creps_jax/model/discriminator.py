@@ -6,6 +6,7 @@ logits [N]. Feature maps are NHWC; the epilogue flattens H, W, C.
 
 import itertools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -52,9 +53,10 @@ def apply_block(p: Parameters, x: Array) -> Array:
 
 
 class Discriminator(nn.Module):
-    """images, c -> logits."""
+    """images, c -> logits. dtype: of the factors of convolutions; all else is float32 always."""
 
     config: DiscriminatorConfig
+    dtype: Any = jnp.float32
 
     def setup(self):
         self.p = {
@@ -64,11 +66,12 @@ class Discriminator(nn.Module):
 
     def __call__(self, images: Array, c: Array) -> Array:
         """images [N, r, r, channels], c [N, num_classes] -> logits [N]."""
-        x = layers.activate(self.p["from_rgb"], layers.conv(self.p["from_rgb"]["weight"], images))
-        for block in self.p["blocks"]:
+        p = layers.cast({k: self.p[k] for k in ("from_rgb", "blocks", "conv")}, self.dtype)
+        x = layers.activate(p["from_rgb"], layers.conv(p["from_rgb"]["weight"], images))
+        for block in p["blocks"]:
             x = apply_block(block, x)
         x = layers.minibatch_std(x, self.config.mbstd_group_size)
-        x = layers.activate(self.p["conv"], layers.conv(self.p["conv"]["weight"], x))
+        x = layers.activate(p["conv"], layers.conv(p["conv"]["weight"], x))
         return jax.vmap(self.judge)(x.reshape(x.shape[0], -1), c)
 
     def judge(self, features: Array, c: Array) -> Array:

@@ -93,6 +93,7 @@ class Lines(nn.Module):
     """ws, positions -> bi-lines. The equations are biline.line's."""
 
     config: GeneratorConfig
+    dtype: Any
 
     def setup(self):
         config = self.config
@@ -113,7 +114,7 @@ class Lines(nn.Module):
         def one_image(w: Array) -> Array:
             styles = biline.line_styles(self.p, w)
             line = jax.vmap(biline.line, (None, None, None, 0, 0))
-            return line(self.p, styles, self.freqs.value, axis, t)
+            return line(layers.cast(self.p, self.dtype), styles, self.freqs.value, axis, t)
 
         return jax.vmap(one_image)(ws)
 
@@ -142,6 +143,7 @@ class Pixels(nn.Module):
     """ws, rows, columns -> image. The equations are biline.pixel's."""
 
     config: GeneratorConfig
+    dtype: Any
 
     def setup(self):
         self.p = {
@@ -156,20 +158,25 @@ class Pixels(nn.Module):
             styles = biline.pixel_styles(self.p, w)
             of_row = jax.vmap(biline.pixel, (None, None, None, 0))
             of_image = jax.vmap(of_row, (None, None, 0, None))
-            return of_image(self.p, styles, rows, columns)
+            return of_image(layers.cast(self.p, self.dtype), styles, rows, columns)
 
         return jax.vmap(one_image)(ws, rows, columns)
 
 
 class Generator(nn.Module):
-    """The whole generator; every stage can be applied on its own (`method=`)."""
+    """The whole generator; every stage can be applied on its own (`method=`).
+
+    dtype: of the factors of the products of lines and pixels; sums, positions, phases, styles and
+    the mapping are float32 always.
+    """
 
     config: GeneratorConfig
+    dtype: Any = jnp.float32
 
     def setup(self):
         self.mapping = Mapping(self.config)
-        self.lines = Lines(self.config)
-        self.pixels = Pixels(self.config)
+        self.lines = Lines(self.config, self.dtype)
+        self.pixels = Pixels(self.config, self.dtype)
 
     def map(self, z: Array, c: Array) -> Array:
         """z [N, z_dim], c [N, num_classes] -> w [N, w_dim]."""

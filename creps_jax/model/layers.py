@@ -2,7 +2,8 @@
 
 Parameters are plain dicts: a linear layer is {'weight': [I, O], 'bias': [O]}, a modulated one has
 in addition 'affine', the linear layer that makes its style. Vector layers take ONE vector [I];
-callers vmap them over whatever else there is. Feature maps are NHWC, filters HWIO. All float32.
+callers vmap them over whatever else there is. Feature maps are NHWC, filters HWIO. Everything is
+float32 but the factors of products whose weight is not: see `cast`.
 
 Notation: x input, w latent, s style, d demodulation, I fan-in, O fan-out.
 """
@@ -65,14 +66,26 @@ def normalize(x: Array) -> Array:
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x)) + 1e-8)
 
 
+def cast(p: Any, dtype: Any) -> Any:
+    """The parameters with their weights in dtype: `product` and `conv` multiply in a weight's."""
+
+    def cast_weight(path: tuple[Any, ...], leaf: Array) -> Array:
+        return leaf.astype(dtype) if path[-1] == jax.tree_util.DictKey("weight") else leaf
+
+    return jax.tree_util.tree_map_with_path(cast_weight, p)
+
+
+def _precision(dtype: Any) -> jax.lax.Precision:
+    """Accelerators multiply float32 numbers in fewer bits unless told not to."""
+    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+
+
 def product(x: Array, weight: Array) -> Array:
     """x [I] @ weight [I, O] in the weight's dtype, accumulated in float32: [O]."""
-    # Accelerators multiply float32 numbers in fewer bits unless told not to.
-    precision = jax.lax.Precision.HIGHEST if weight.dtype == jnp.float32 else None
     return jnp.matmul(
         x.astype(weight.dtype),
         weight,
-        precision=precision,
+        precision=_precision(weight.dtype),
         preferred_element_type=jnp.float32,
     )
 
@@ -180,11 +193,17 @@ def init_conv(size: int, fan_in: int, fan_out: int) -> Initials:
 
 
 def conv(weight: Array, x: Array, stride: int = 1, padding: str = "SAME") -> Array:
-    """Equalised convolution without bias: x * (weight / sqrt(I kh kw)), NHWC."""
+    """Equalised convolution without bias: x * (weight / sqrt(I kh kw)), NHWC, float32."""
     gain = 1.0 / math.sqrt(math.prod(weight.shape[:3]))
+    # JAX cannot differentiate a convolution whose result has another dtype than its factors.
     return jax.lax.conv_general_dilated(
-        x, weight * gain, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+        x.astype(weight.dtype),
+        weight * gain,
+        (stride, stride),
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=_precision(weight.dtype),
+    ).astype(jnp.float32)
 
 
 def activate(p: Parameters, x: Array, gain: float = 1.0) -> Array:

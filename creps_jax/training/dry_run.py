@@ -29,19 +29,22 @@ def phases(task: Task) -> Iterator[tuple[str, int, Any]]:
         "label": jax.ShapeDtypeStruct(shape[:1], jnp.int32),
     }
     layout = sharding.named(task.mesh, "batch")
+    p = state.augment and state.augment.p
     images, batch, draws = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout),
-        (images, *jax.eval_shape(step.prepare, task, state.step, images)),
+        (images, *jax.eval_shape(step.prepare, task, state.step, p, images)),
     )
+    seen = draws.augmentation or step.Augmentation(None, None, None, None)
     due = step.phases_of(task, 0)  # At step 0 all are due that ever are.
-    yield "prepare", 1, step.prepare.lower(task, state.step, images)
-    yield "G main", 1, step.g_main.lower(task, state, draws.g_main)
+    yield "prepare", 1, step.prepare.lower(task, state.step, p, images)
+    yield "G main", 1, step.g_main.lower(task, state, draws.g_main, seen.g_main)
     if due.path_length:
         lowered = step.g_path_length.lower(task, state, draws.path_length, draws.noise)
         yield "G path length", recipe.path_length_interval, lowered
-    yield "D main", 1, step.d_main.lower(task, state, batch, draws.d_main)
+    of_images = (seen.d_main_fakes, seen.d_main_reals)
+    yield "D main", 1, step.d_main.lower(task, state, batch, draws.d_main, *of_images)
     if due.r1:
-        yield "D R1", recipe.r1_interval, step.d_r1.lower(task, state, batch)
+        yield "D R1", recipe.r1_interval, step.d_r1.lower(task, state, batch, seen.d_r1)
     yield "finish", 1, step.finish.lower(task, state)
 
 

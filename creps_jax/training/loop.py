@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from creps_jax import sharding
@@ -42,6 +43,13 @@ class Run:
     last_saved: int | None  # step of the newest checkpoint
 
 
+def compute_dtype(precision: str) -> Any:
+    """The dtype of the networks' products: on a CPU float32 is faster than bfloat16."""
+    if precision == "auto":
+        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[precision]
+
+
 def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
     """The networks and the recipe on all devices.
 
@@ -55,8 +63,9 @@ def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
             f"batch_size={recipe.batch_size} / recipe.path_length_batch_shrink="
             f"{recipe.path_length_batch_shrink} must be a multiple of the {mesh.size} devices"
         )
-    generator, discriminator = Generator(config.generator), Discriminator(config.discriminator)
-    return Task(generator, discriminator, recipe, config.seed, label_shares, mesh)
+    dtype = compute_dtype(config.precision)
+    networks = Generator(config.generator, dtype), Discriminator(config.discriminator, dtype)
+    return Task(*networks, recipe, config.augment, config.seed, label_shares, mesh)
 
 
 def abstract_state(task: Task) -> TrainState:
@@ -79,7 +88,7 @@ def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
       ValueError: a config field, the images or the checkpoints are not usable; it says which.
     """
     config = parse(raw_config)
-    print(device_line(), flush=True)
+    print(device_line(jnp.dtype(compute_dtype(config.precision)).name), flush=True)
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir={workdir} is a file; give the folder of a run")
     workdir.mkdir(parents=True, exist_ok=True)

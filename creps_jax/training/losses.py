@@ -21,10 +21,17 @@ def discriminator_loss(real_logits: Array, fake_logits: Array) -> Array:
     return jax.nn.softplus(fake_logits).mean() + jax.nn.softplus(-real_logits).mean()
 
 
-def r1_penalties(discriminate: Callable[[Array], Array], real: Array) -> Array:
-    """|d sum D(real) / d real|^2 of every image: [N] (Mescheder 2018, eq. 9)."""
-    gradient = jax.grad(lambda images: discriminate(images).sum())(real)
-    return jnp.square(gradient).sum(axis=(1, 2, 3))
+def r1_penalties(
+    discriminate: Callable[[Array], Array], real: Array
+) -> tuple[Array, Array]:
+    """|d sum D(real) / d real|^2 of every image, [N], and D(real), [N] (Mescheder 2018, eq. 9)."""
+
+    def total(images: Array) -> tuple[Array, Array]:
+        logits = discriminate(images)
+        return logits.sum(), logits
+
+    gradient, logits = jax.grad(total, has_aux=True)(real)
+    return jnp.square(gradient).sum(axis=(1, 2, 3)), logits
 
 
 def path_lengths(synthesize: Callable[[Array], Array], ws: Array, noise: Array) -> Array:

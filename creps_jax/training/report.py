@@ -31,14 +31,14 @@ for _kind in ("GPU", "TPU"):
 METRICS = "metrics.jsonl"
 
 
-def device_line() -> str:
-    """Device, dtype and versions, and why it is not an accelerator if it is not."""
+def device_line(dtype: str) -> str:
+    """Device, the products' dtype and versions, and why it is no accelerator if it is not."""
     devices = jax.devices()
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}"
         for name in ("creps-jax", "jax", "flax", "optax", "orbax-checkpoint")
     )
-    line = f"Device: {len(devices)} x {devices[0].device_kind}, float32; {versions}"
+    line = f"Device: {len(devices)} x {devices[0].device_kind}, {dtype}; {versions}"
     return line if jax.default_backend() != "cpu" else f"{line}. {_why_cpu()}"
 
 

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from creps_jax import rng
-from creps_jax.config import RecipeConfig
+from creps_jax.config import AugmentConfig, RecipeConfig
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 
@@ -22,9 +22,19 @@ class Task(NamedTuple):
     generator: Generator
     discriminator: Discriminator
     recipe: RecipeConfig
+    augment: AugmentConfig | None  # None: no augmentation
     seed: int
     label_shares: tuple[float, ...]  # how often each class occurs in the data set
     mesh: Mesh  # the devices
+
+
+@flax.struct.dataclass
+class AugmentState:
+    """The strength of the augmentation, and what has been seen since it was adjusted last."""
+
+    p: Array  # float32 [], probability of each operation
+    signs: Array  # float32 [], sum of the signs of D's logits of reals
+    count: Array  # float32 [], number of them
 
 
 @flax.struct.dataclass
@@ -38,6 +48,7 @@ class TrainState:
     g_optimizer: Any
     d_optimizer: Any
     path_length_mean: Array  # float32 []
+    augment: AugmentState | None  # None: no augmentation
 
 
 class LazyAdam(NamedTuple):
@@ -108,6 +119,7 @@ def begin(task: Task, generator: Any, discriminator: Any) -> TrainState:
     """The state before the first step, from the networks' variables."""
     g_optimizer = generator_optimizer(task.recipe, generator["params"])
     d_optimizer = discriminator_optimizer(task.recipe, discriminator["params"])
+    zero = jnp.zeros((), jnp.float32)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         generator=generator,
@@ -116,7 +128,8 @@ def begin(task: Task, generator: Any, discriminator: Any) -> TrainState:
         g_ema=jax.tree.map(jnp.copy, generator),
         g_optimizer=g_optimizer.main.init(generator["params"]),
         d_optimizer=d_optimizer.main.init(discriminator["params"]),
-        path_length_mean=jnp.zeros((), jnp.float32),
+        path_length_mean=zero,
+        augment=task.augment and AugmentState(zero + task.augment.p, zero, zero),
     )
 
 

@@ -21,7 +21,10 @@ from creps_jax import rng, sharding
 from creps_jax.model import coordinates
 from creps_jax.model.generator import repeat_w
 from creps_jax.training import losses
+from creps_jax.training.augment import Amounts, augment
+from creps_jax.training.augment import draw as draw_amounts
 from creps_jax.training.state import (
+    AugmentState,
     Task,
     TrainState,
     discriminator_optimizer,
@@ -62,6 +65,15 @@ class Latents(NamedTuple):
     c: Array
 
 
+class Augmentation(NamedTuple):
+    """How the images that the discriminator sees in each phase are augmented; N amounts each."""
+
+    g_main: Amounts
+    d_main_fakes: Amounts
+    d_main_reals: Amounts
+    d_r1: Amounts
+
+
 class Draws(NamedTuple):
     """Every random number of one step."""
 
@@ -69,10 +81,11 @@ class Draws(NamedTuple):
     path_length: Latents  # h
     noise: Array  # normal(0, 1), [h, r, r, channels]
     d_main: Latents  # N
+    augmentation: Augmentation | None
 
 
-def draw(task: Task, step: Array) -> Draws:
-    """The random numbers of a step: a function of the seed and the step alone."""
+def draw(task: Task, step: Array, p: Array | None = None) -> Draws:
+    """The random numbers of a step: a function of the seed, the step and the augmentation's p."""
     config, recipe = task.generator.config, task.recipe
     root = jax.random.key(task.seed)
 
@@ -88,6 +101,11 @@ def draw(task: Task, step: Array) -> Draws:
         )
         return Latents(z, jax.nn.one_hot(label, config.num_classes))
 
+    def augmentation() -> Augmentation:
+        names = Augmentation._fields
+        keys = [rng.stream(root, f"augment_{name}", step) for name in names]
+        return Augmentation(*(draw_amounts(key, recipe.batch_size, p) for key in keys))
+
     half = recipe.batch_size // recipe.path_length_batch_shrink
     shape = (half, config.resolution, config.resolution, config.image_channels)
     return Draws(
@@ -95,6 +113,7 @@ def draw(task: Task, step: Array) -> Draws:
         path_length=latents("path_length", half),
         noise=jax.random.normal(rng.stream(root, "path_length_noise", step), shape),
         d_main=latents("d_main", recipe.batch_size),
+        augmentation=None if p is None else augmentation(),
     )
 
 
@@ -102,7 +121,8 @@ def train_step(
     task: Task, phases: Phases, state: TrainState, batch: dict[str, Array]
 ) -> tuple[TrainState, Metrics]:
     """One step on a batch of the pipeline: {'image': uint8 [N, r, r, channels], 'label': [N]}."""
-    return update(task, phases, state, *prepare(task, state.step, batch))
+    p = state.augment and state.augment.p
+    return update(task, phases, state, *prepare(task, state.step, p, batch))
 
 
 def update(
@@ -112,25 +132,29 @@ def update(
 
     Metrics are float32 scalars; those of a regularisation are there when its phase is.
     """
-    state, metrics = g_main(task, state, draws.g_main)
+    seen = draws.augmentation or Augmentation(None, None, None, None)
+    state, metrics = g_main(task, state, draws.g_main, seen.g_main)
     if phases.path_length:
         state, more = g_path_length(task, state, draws.path_length, draws.noise)
         metrics |= more
-    state, more = d_main(task, state, batch, draws.d_main)
+    fakes_and_reals = (seen.d_main_fakes, seen.d_main_reals)
+    state, more = d_main(task, state, batch, draws.d_main, *fakes_and_reals)
     metrics |= more
     if phases.r1:
-        state, more = d_r1(task, state, batch)
+        state, more = d_r1(task, state, batch, seen.d_r1)
         metrics |= more
     state, more = finish(task, state)
     return state, metrics | more
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def prepare(task: Task, step: Array, batch: dict[str, Array]) -> tuple[Batch, Draws]:
+def prepare(
+    task: Task, step: Array, p: Array | None, batch: dict[str, Array]
+) -> tuple[Batch, Draws]:
     """What a step works on: scaled images, one-hot labels and the step's random numbers."""
     images = batch["image"].astype(jnp.float32) / 127.5 - 1.0
     labels = jax.nn.one_hot(batch["label"], task.generator.config.num_classes)
-    return sharding.constrain(task.mesh, "batch", (Batch(images, labels), draw(task, step)))
+    return sharding.constrain(task.mesh, "batch", (Batch(images, labels), draw(task, step, p)))
 
 
 def phase(function: Callable[..., tuple[TrainState, Metrics]]) -> Callable[..., Any]:
@@ -150,6 +174,14 @@ def synthesize(task: Task, variables: Any, ws: Array) -> Array:
     return task.generator.apply(variables, ws, t, t, method="synthesize")
 
 
+def discriminate(
+    task: Task, params: Any, images: Array, labels: Array, amounts: Amounts | None
+) -> Array:
+    """Logits [N] of images as the discriminator sees them: augmented, if there are amounts."""
+    seen = images if amounts is None else augment(images, amounts)
+    return task.discriminator.apply({"params": params}, seen, labels)
+
+
 def map_latents(task: Task, variables: Any, latents: Latents) -> tuple[Array, Array]:
     """Latents -> (ws [n, L, w_dim], the mean of w over the batch [w_dim])."""
     w = task.generator.apply(variables, *latents, method="map")
@@ -165,14 +197,16 @@ def with_w_avg(task: Task, variables: Any, batch_mean: Array) -> Any:
 
 
 @phase
-def g_main(task: Task, state: TrainState, latents: Latents) -> tuple[TrainState, Metrics]:
+def g_main(
+    task: Task, state: TrainState, latents: Latents, amounts: Amounts | None
+) -> tuple[TrainState, Metrics]:
     """The generator learns to raise D's logits."""
 
     def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array]]:
         variables = {**state.generator, "params": params}
         ws, w_mean = map_latents(task, variables, latents)
         images = synthesize(task, variables, ws)
-        logits = task.discriminator.apply(state.discriminator, images, latents.c)
+        logits = discriminate(task, state.discriminator["params"], images, latents.c, amounts)
         return losses.generator_loss(logits), (logits, w_mean)
 
     params = state.generator["params"]
@@ -223,17 +257,21 @@ def g_path_length(
 
 @phase
 def d_main(
-    task: Task, state: TrainState, batch: Batch, latents: Latents
+    task: Task,
+    state: TrainState,
+    batch: Batch,
+    latents: Latents,
+    of_fakes: Amounts | None,
+    of_reals: Amounts | None,
 ) -> tuple[TrainState, Metrics]:
     """The discriminator learns to tell reals from the updated generator's fakes."""
     ws, _ = map_latents(task, state.generator, latents)
     fakes = jax.lax.stop_gradient(synthesize(task, state.generator, ws))
 
     def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array]]:
-        variables = {"params": params}
         # Two calls: the minibatch statistics of fakes and reals must not mix.
-        fake_logits = task.discriminator.apply(variables, fakes, latents.c)
-        real_logits = task.discriminator.apply(variables, batch.images, batch.labels)
+        fake_logits = discriminate(task, params, fakes, latents.c, of_fakes)
+        real_logits = discriminate(task, params, batch.images, batch.labels, of_reals)
         return losses.discriminator_loss(real_logits, fake_logits), real_logits
 
     params = state.discriminator["params"]
@@ -246,24 +284,33 @@ def d_main(
         "sign/real": jnp.sign(real_logits).mean(),
         "gradient_norm/d": optax.tree.norm(gradients),
     }
-    return state.replace(discriminator={"params": params}, d_optimizer=optimizer_state), metrics
+    state = state.replace(
+        discriminator={"params": params},
+        d_optimizer=optimizer_state,
+        augment=with_logits(state.augment, real_logits),
+    )
+    return state, metrics
 
 
 @phase
-def d_r1(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    """R1 regularisation on the reals of D main; the loss counts for all steps of its interval."""
+def d_r1(
+    task: Task, state: TrainState, batch: Batch, amounts: Amounts | None
+) -> tuple[TrainState, Metrics]:
+    """R1 regularisation on the reals of D main; the loss counts for all steps of its interval.
+
+    The gradient is that with respect to the images before they are augmented.
+    """
     recipe = task.recipe
 
-    def loss_fn(params: Any) -> tuple[Array, Array]:
-        penalties = losses.r1_penalties(
-            lambda images: task.discriminator.apply({"params": params}, images, batch.labels),
-            batch.images,
+    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+        penalties, logits = losses.r1_penalties(
+            lambda images: discriminate(task, params, images, batch.labels, amounts), batch.images
         )
         loss = 0.5 * recipe.r1_gamma * penalties.mean()
-        return loss * recipe.r1_interval, (loss, penalties.mean())
+        return loss * recipe.r1_interval, (loss, penalties.mean(), logits)
 
     params = state.discriminator["params"]
-    gradients, (loss, penalty) = jax.grad(loss_fn, has_aux=True)(params)
+    gradients, (loss, penalty, logits) = jax.grad(loss_fn, has_aux=True)(params)
     optimizer = discriminator_optimizer(recipe, params)
     params, optimizer_state = optimizer.regularize(params, gradients, state.d_optimizer)
     metrics = {
@@ -271,12 +318,39 @@ def d_r1(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState, Metri
         "r1/penalty": penalty,
         "gradient_norm/d_r1": optax.tree.norm(gradients),
     }
-    return state.replace(discriminator={"params": params}, d_optimizer=optimizer_state), metrics
+    state = state.replace(
+        discriminator={"params": params},
+        d_optimizer=optimizer_state,
+        augment=with_logits(state.augment, logits),
+    )
+    return state, metrics
+
+
+def with_logits(state: AugmentState | None, real_logits: Array) -> AugmentState | None:
+    """The augmentation's state after the discriminator has judged some more reals."""
+    if state is None:
+        return None
+    signs = state.signs + jnp.sign(real_logits).sum()
+    return state.replace(signs=signs, count=state.count + real_logits.size)
+
+
+def adjusted(task: Task, state: AugmentState, steps: Array) -> AugmentState:
+    """After every so many steps p moves by sign(mean sign of D(real) - target), at least to 0."""
+    config = task.augment
+    rise = task.recipe.batch_size * config.interval / (config.kimg * 1000.0)
+    towards = jnp.sign(state.signs / jnp.maximum(state.count, 1.0) - config.target)
+    after = AugmentState(
+        p=jnp.maximum(state.p + towards * rise, 0.0),
+        signs=jnp.zeros_like(state.signs),
+        count=jnp.zeros_like(state.count),
+    )
+    is_due = steps % config.interval == 0
+    return jax.tree.map(lambda new, old: jnp.where(is_due, new, old), after, state)
 
 
 @phase
 def finish(task: Task, state: TrainState) -> tuple[TrainState, Metrics]:
-    """The moving average of the generator, and the end of the step.
+    """The moving average of the generator, the augmentation's p, and the end of the step.
 
     beta = 0.5^(N / half-life), where the half-life ramps up with the images seen before this step;
     all but the parameters is copied.
@@ -289,5 +363,10 @@ def finish(task: Task, state: TrainState) -> tuple[TrainState, Metrics]:
         generator["params"], state.g_ema["params"], step_size=1.0 - beta
     )
     g_ema = {**generator, "params": params}
+    state = state.replace(step=state.step + 1, g_ema=g_ema)
     metrics = {"w_avg/norm": jnp.linalg.norm(generator["statistics"]["mapping"]["w_avg"])}
-    return state.replace(step=state.step + 1, g_ema=g_ema), metrics
+    if task.augment:
+        metrics["augment/p"] = state.augment.p
+        if task.augment.adaptive:
+            state = state.replace(augment=adjusted(task, state.augment, state.step))
+    return state, metrics

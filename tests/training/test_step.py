@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from creps_jax.config import DiscriminatorConfig, GeneratorConfig, RecipeConfig, parse
+from creps_jax.config import (
+    AugmentConfig,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    RecipeConfig,
+    parse,
+)
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh, named
@@ -38,10 +44,13 @@ RECIPE = RecipeConfig(
     ema_rampup=1.0,
 )
 
+# Adjusted after the second step, by 0.32.
+AUGMENT = AugmentConfig(p=0.5, adaptive=True, target=0.6, interval=2, kimg=0.1)
+
 
 def task_on(devices, shares=(0.5, 0.25, 0.25)):
     mesh = make_mesh(jax.devices()[:devices])
-    return Task(Generator(GENERATOR), Discriminator(DISCRIMINATOR), RECIPE, 7, shares, mesh)
+    return Task(Generator(GENERATOR), Discriminator(DISCRIMINATOR), RECIPE, AUGMENT, 7, shares, mesh)
 
 
 def batch_of(task, t):
