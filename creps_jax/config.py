@@ -203,9 +203,10 @@ MAY_BE_ZERO = {
     "recipe.path_length_weight",
     "recipe.ema_kimg",
     "recipe.ema_rampup",
-    "augment.p",
 }
 SHARES = {
+    "augment.p",
+    "augment.target",
     "data.max_unreadable",
     "recipe.adam_b2",
     "recipe.path_length_decay",
@@ -312,11 +313,6 @@ def _check_together(f: dict[str, Any]) -> None:
     )
     for name, choices in (("precision", PRECISIONS), ("augment.kind", AUGMENT_KINDS)):
         _require(f[name] in choices, f"{name}={f[name]!r} must be one of {', '.join(choices)}")
-    _require(
-        f["augment.p"] <= 1 and f["augment.target"] < 1,
-        f"augment.p={f['augment.p']} and augment.target={f['augment.target']}: a probability is at "
-        "most 1, and a mean sign of 1 is never exceeded",
-    )
     shrink = f["recipe.path_length_batch_shrink"]
     _require(
         batch % shrink == 0,
@@ -383,9 +379,7 @@ def parse(config: Any) -> RunConfig:
         recipe=RecipeConfig(batch_size=f["batch_size"], **recipe),
         augment=None
         if f["augment.kind"] == "none"
-        else AugmentConfig(
-            adaptive=f["augment.kind"] == "ada", **section("augment", "kind")
-        ),
+        else AugmentConfig(adaptive=f["augment.kind"] == "ada", **section("augment", "kind")),
         data=DataConfig(resolution=f["resolution"], **shared, **section("data")),
         total_steps=steps("total_kimg"),
         report_steps=steps("report.every_kimg"),

@@ -47,6 +47,8 @@ TINY = {
     "discriminator.channel_base": 64,
     "discriminator.channel_max": 8,
     "recipe.r1_interval": 8,
+    "augment.kind": "ada",
+    "augment.kimg": 0.1,
     "report.every_kimg": BATCH_SIZE / 1000,
     "report.grid_every_kimg": 1.0,
     "checkpoint.every_kimg": 2 * BATCH_SIZE / 1000,

@@ -14,6 +14,7 @@ def base_config():
     """The paper's configuration for images of 512 x 512."""
     return {
         "seed": 7,
+        "precision": "auto",
         "total_kimg": 25_000.0,
         "batch_size": 32,
         "resolution": 512,
@@ -57,6 +58,7 @@ def base_config():
             "ema_kimg": None,
             "ema_rampup": 0.05,
         },
+        "augment": {"kind": "ada", "p": 0.1, "target": 0.6, "interval": 4, "kimg": 500.0},
         "report": {"every_kimg": 4.0, "grid_every_kimg": 200.0},
         "checkpoint": {"every_kimg": 400.0, "keep": 3},
     }
@@ -120,7 +122,7 @@ def test_resolution_and_num_ws_follow_from_the_widths(resolution):
 
 def test_every_field_arrives_where_it_belongs():
     given = base_config()  # Each number of a section another, so that none passes for another.
-    for section in ("data", "generator", "discriminator", "recipe"):
+    for section in ("data", "generator", "discriminator", "recipe", "augment"):
         for k, (name, value) in enumerate(given[section].items()):
             if name not in ("channel_base", "channel_max", "path_length_batch_shrink"):
                 if type(value) is int:
@@ -129,10 +131,10 @@ def test_every_field_arrives_where_it_belongs():
                     given[section][name] = 0.101 + 0.001 * k
     given["discriminator"]["mbstd_group_size"] = 8
     run = config.parse(given)
-    for section in ("data", "generator", "discriminator", "recipe"):
+    for section in ("data", "generator", "discriminator", "recipe", "augment"):
         ours = dataclasses.asdict(getattr(run, section))
         for name, value in given[section].items():
-            if name not in ("channel_base", "channel_max"):
+            if name not in ("channel_base", "channel_max", "kind"):
                 assert ours[name] == value, (section, name)
     shared = {"image_channels": 3, "num_classes": 0}
     for part in (run.generator, run.discriminator, run.data):
@@ -234,13 +236,27 @@ def test_a_config_of_an_earlier_version_gets_the_fields_added_since():
     given = base_config()
     saved = copy.deepcopy(given)
     for section, fields in config.ADDED_FIELDS.items():
+        (given[section] if section else given).update(fields)
         for name in fields:
-            del saved[section][name]
+            del (saved[section] if section else saved)[name]
+    del saved["augment"]
     with pytest.raises(ValueError, match="the config lacks"):
         config.parse(saved)
     assert config.with_added_fields(saved) == given
     given["data"]["random_crop"] = True
     assert config.with_added_fields(given) == given
+
+
+@pytest.mark.parametrize("path", ["precision", "augment__kind"])
+def test_a_choice_is_one_of_its_kinds(path):
+    refuses(changed(**{path: "half"}), f"{dotted(path)}='half'")
+
+
+def test_the_kind_of_augmentation():
+    assert config.parse(changed(augment__kind="none")).augment is None
+    assert config.parse(changed(augment__kind="ada")).augment.adaptive
+    fixed = config.parse(changed(augment__kind="fixed")).augment
+    assert not fixed.adaptive and fixed.p == 0.1
 
 
 @pytest.mark.parametrize("section", [s for s in config.SCHEMA if s])

@@ -263,9 +263,7 @@ def amounts_at(percentile):
 GROUPS = {"geometry": slice(0, 7), "colour": slice(7, 12), "all": slice(0, 12)}
 
 
-@pytest.mark.parametrize(
-    "name", sorted(parity_arrays.load("augment").entries.keys() - {"images"})
-)
+@pytest.mark.parametrize("name", sorted(parity_arrays.load("augment").entries.keys() - {"images"}))
 def test_augmentation(name):
     arrays = parity_arrays.load("augment")
     operation, percentile = name.split("/percentile_")

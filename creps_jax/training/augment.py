@@ -179,7 +179,7 @@ def _double(image: Array, axis: int) -> Array:
 
     # Even pixels see e[j/2 - 3 .. j/2 + 2], odd ones e[(j-1)/2 - 2 .. (j-1)/2 + 3].
     pairs = jnp.stack([filtered(_TAPS[11::-2], 0), filtered(_TAPS[10::-2], 1)], axis + 1)
-    doubled = pairs.reshape(image.shape[:axis] + (2 * (period + 1),) + image.shape[axis + 1 :])
+    doubled = pairs.reshape(*image.shape[:axis], 2 * (period + 1), *image.shape[axis + 1 :])
     return jax.lax.slice_in_dim(doubled, 0, 2 * period + 1, axis=axis)
 
 
@@ -244,5 +244,6 @@ def recolour(image: Array, matrix: Array) -> Array:
         row = matrix[:3].mean(axis=0)
         return image * row[:3].sum() + row[3]
     # A sum of three: too short for a product of matrices.
-    red, green, blue = (image[..., i : i + 1] * matrix[:3, i] for i in range(3))
-    return red + green + blue + matrix[:3, 3]
+    columns = matrix[:3].T[:, None, None, :]
+    red, green, blue = (image[..., i : i + 1] * columns[i] for i in range(3))
+    return red + green + blue + columns[3]

@@ -21,9 +21,7 @@ def discriminator_loss(real_logits: Array, fake_logits: Array) -> Array:
     return jax.nn.softplus(fake_logits).mean() + jax.nn.softplus(-real_logits).mean()
 
 
-def r1_penalties(
-    discriminate: Callable[[Array], Array], real: Array
-) -> tuple[Array, Array]:
+def r1_penalties(discriminate: Callable[[Array], Array], real: Array) -> tuple[Array, Array]:
     """|d sum D(real) / d real|^2 of every image, [N], and D(real), [N] (Mescheder 2018, eq. 9)."""
 
     def total(images: Array) -> tuple[Array, Array]:

@@ -160,16 +160,14 @@ def test_grey_images_get_the_mean_of_what_colours_get():
     amounts = drawn(jax.random.key(3), 1, 1.0)
     grey = images_of(1, 9, 9, 1)
     as_colour = augmented(np.repeat(grey, 3, -1), amounts)
-    np.testing.assert_allclose(
-        augmented(grey, amounts)[..., 0], np.mean(as_colour, -1), atol=1e-5
-    )
+    np.testing.assert_allclose(augmented(grey, amounts)[..., 0], np.mean(as_colour, -1), atol=1e-5)
 
 
 def test_second_derivatives_agree_with_finite_differences():
     """R1 differentiates the square of a gradient through the augmentation."""
     image = images_of(1, 8, 8, 3)
     amounts = drawn(jax.random.key(4), 1, 1.0)
-    weight = images_of(1, 8, 8, 3)[0]
+    weight = images_of(2, 8, 8, 3)[1:]
 
     def penalty(strength):
         def judge(images):

@@ -50,7 +50,9 @@ AUGMENT = AugmentConfig(p=0.5, adaptive=True, target=0.6, interval=2, kimg=0.1)
 
 def task_on(devices, shares=(0.5, 0.25, 0.25)):
     mesh = make_mesh(jax.devices()[:devices])
-    return Task(Generator(GENERATOR), Discriminator(DISCRIMINATOR), RECIPE, AUGMENT, 7, shares, mesh)
+    return Task(
+        Generator(GENERATOR), Discriminator(DISCRIMINATOR), RECIPE, AUGMENT, 7, shares, mesh
+    )
 
 
 def batch_of(task, t):
