@@ -65,6 +65,12 @@ def get_config() -> ml_collections.ConfigDict:
     augment.interval = 4  # ada: steps from one adjustment of p to the next
     augment.kimg = 500.0  # ada: kimg in which p can rise by 1; 100 when fine-tuning
 
+    config.layout = layout = ml_collections.ConfigDict()
+    layout.row = 1  # devices that share an image's rows; the others share the batch
+    layout.column = 1  # devices that share an image's columns
+    layout.microbatches = 1  # parts of the batch, one after the other: less memory
+    layout.pixel_strips = 1  # strips of an image that G paints one after the other: less memory
+
     config.report = report = ml_collections.ConfigDict()
     report.every_kimg = 4.0  # kimg from one line of metrics to the next
     report.grid_every_kimg = 200.0  # kimg from one grid of fakes to the next

@@ -12,7 +12,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-# What may change when a run is continued: it cannot change a number of the training.
+# What may change when a run is continued: it changes no number of the training, or, where sums
+# are taken in another order, its rounding.
 MAY_CHANGE = frozenset(
     {
         "total_kimg",
@@ -22,6 +23,10 @@ MAY_CHANGE = frozenset(
         "report.grid_every_kimg",
         "checkpoint.every_kimg",
         "checkpoint.keep",
+        "layout.row",
+        "layout.column",
+        "layout.microbatches",
+        "layout.pixel_strips",
     }
 )
 
@@ -97,6 +102,16 @@ class AugmentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayoutConfig:
+    """How a step is spread over devices and time; no number depends on it but by rounding."""
+
+    row: int = 1  # devices that share an image's rows
+    column: int = 1  # devices that share an image's columns
+    microbatches: int = 1  # parts of the batch that are worked on one after the other
+    pixel_strips: int = 1  # parts of an image that G paints one after the other
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where the training images come from."""
 
@@ -122,6 +137,7 @@ class RunConfig:
     discriminator: DiscriminatorConfig
     recipe: RecipeConfig
     augment: AugmentConfig | None  # None: no augmentation
+    layout: LayoutConfig
     data: DataConfig
     total_steps: int
     report_steps: int
@@ -180,6 +196,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "ema_rampup": float,
     },
     "augment": {"kind": str, "p": float, "target": float, "interval": int, "kimg": float},
+    "layout": {"row": int, "column": int, "microbatches": int, "pixel_strips": int},
     "report": {"every_kimg": float, "grid_every_kimg": float},
     "checkpoint": {"every_kimg": float, "keep": int},
 }
@@ -189,6 +206,7 @@ ADDED_FIELDS: dict[str, dict[str, Any]] = {
     "": {"precision": "float32"},
     "data": {"random_crop": False},
     "augment": {"kind": "none", "p": 0.0, "target": 0.6, "interval": 4, "kimg": 500.0},
+    "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
 }
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -318,6 +336,20 @@ def _check_together(f: dict[str, Any]) -> None:
         batch % shrink == 0,
         f"batch_size={batch} must be a multiple of recipe.path_length_batch_shrink={shrink}",
     )
+    parts = f["layout.microbatches"]
+    _require(
+        batch // shrink % parts == 0 and batch // group % parts == 0,
+        f"layout.microbatches={parts} must divide batch_size={batch} / "
+        f"recipe.path_length_batch_shrink={shrink} and the {batch // group} groups of {group} "
+        "images that the discriminator sees",
+    )
+    for name in ("row", "column", "pixel_strips"):
+        pieces = f[f"layout.{name}"] * (f["layout.row"] if name == "pixel_strips" else 1)
+        _require(
+            resolution % pieces == 0,
+            f"layout.{name}={f[f'layout.{name}']} gives {pieces} parts, which must divide "
+            f"resolution={resolution}",
+        )
     _require(
         f["checkpoint.keep"] >= 2,
         f"checkpoint.keep={f['checkpoint.keep']} must be at least 2: "
@@ -380,6 +412,7 @@ def parse(config: Any) -> RunConfig:
         augment=None
         if f["augment.kind"] == "none"
         else AugmentConfig(adaptive=f["augment.kind"] == "ada", **section("augment", "kind")),
+        layout=LayoutConfig(**section("layout")),
         data=DataConfig(resolution=f["resolution"], **shared, **section("data")),
         total_steps=steps("total_kimg"),
         report_steps=steps("report.every_kimg"),

@@ -10,7 +10,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 PARTITION_SPECS = {
     "state": PartitionSpec(),  # parameters, optimiser and statistics: a copy on every device
-    "batch": PartitionSpec("data"),  # images and labels: split by example
+    "batch": PartitionSpec("data"),  # of the pipeline, latents and draws: split by example
+    "microbatches": PartitionSpec(None, "data"),
+    "row_lines": PartitionSpec("data", "row"),  # [N, H, ...]
+    "column_lines": PartitionSpec("data", "column"),  # [N, W, ...]
+    "images": PartitionSpec("data", "row", "column"),  # [N, H, W, channels]
     # Rendering, on a mesh of 'row' and 'column'.
     "image": PartitionSpec(),  # folded weights of an image: a copy on every device
     "positions": PartitionSpec(("row", "column")),  # of lines: split over all devices
@@ -20,10 +24,25 @@ PARTITION_SPECS = {
 }
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """All devices (or the given ones) along the axis 'data'."""
+def make_mesh(devices: Sequence[jax.Device] | None = None, row: int = 1, column: int = 1) -> Mesh:
+    """All devices (or the given ones) along 'data', 'row' and 'column': examples, then pixels.
+
+    Raises:
+      ValueError: the devices do not divide among rows and columns.
+    """
     devices = jax.devices() if devices is None else devices
-    return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+    if len(devices) % (row * column):
+        raise ValueError(
+            f"layout.row={row} x layout.column={column} devices an image do not divide the "
+            f"{len(devices)} devices"
+        )
+    if jax.local_device_count() % (row * column) and len(devices) > 1:
+        raise ValueError(
+            f"layout.row={row} x layout.column={column} devices an image must lie in one process: "
+            f"they do not divide its {jax.local_device_count()} devices"
+        )
+    grid = np.asarray(devices).reshape(-1, row, column)
+    return Mesh(grid, ("data", "row", "column"), axis_types=(AxisType.Auto,) * 3)
 
 
 def make_render_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -130,7 +130,9 @@ def arrays(workdir: Path) -> tuple[int, list[np.ndarray], dict]:
         config = parse(checkpoints.config(step))
         networks = Generator(config.generator), Discriminator(config.discriminator)
         one_device = make_mesh(jax.devices()[:1])
-        task = Task(*networks, config.recipe, config.augment, config.seed, (), one_device)
+        task = Task(
+            *networks, config.recipe, config.augment, config.seed, (), one_device, config.layout
+        )
         state, data = restore(checkpoints, step, task)
     return step, [np.asarray(x) for x in jax.tree.leaves(state)], data
 

@@ -59,6 +59,7 @@ def base_config():
             "ema_rampup": 0.05,
         },
         "augment": {"kind": "ada", "p": 0.1, "target": 0.6, "interval": 4, "kimg": 500.0},
+        "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
         "report": {"every_kimg": 4.0, "grid_every_kimg": 200.0},
         "checkpoint": {"every_kimg": 400.0, "keep": 3},
     }
@@ -239,12 +240,22 @@ def test_a_config_of_an_earlier_version_gets_the_fields_added_since():
         (given[section] if section else given).update(fields)
         for name in fields:
             del (saved[section] if section else saved)[name]
-    del saved["augment"]
+    del saved["augment"], saved["layout"]
     with pytest.raises(ValueError, match="the config lacks"):
         config.parse(saved)
     assert config.with_added_fields(saved) == given
     given["data"]["random_crop"] = True
     assert config.with_added_fields(given) == given
+
+
+def test_a_layout_divides_what_it_is_a_layout_of():
+    run = config.parse(
+        changed(layout__row=2, layout__column=4, layout__microbatches=8, layout__pixel_strips=64)
+    )
+    assert run.layout == config.LayoutConfig(2, 4, 8, 64)
+    for name, value in (("row", 3), ("column", 1024), ("microbatches", 16), ("pixel_strips", 7)):
+        refuses(changed(**{f"layout__{name}": value}), f"layout.{name}={value}")
+    refuses(changed(layout__row=8, layout__pixel_strips=128), "layout.pixel_strips=128")
 
 
 @pytest.mark.parametrize("path", ["precision", "augment__kind"])

@@ -11,7 +11,7 @@ import parity_arrays
 import pytest
 from parity_arrays import TOLERANCE, disagreement, nhwc
 
-from creps_jax.config import RecipeConfig, channel_widths
+from creps_jax.config import LayoutConfig, RecipeConfig, channel_widths
 from creps_jax.interop import official
 from creps_jax.model import coordinates
 from creps_jax.model.generator import repeat_w
@@ -327,7 +327,9 @@ def test_training_steps():
     arrays = parity_arrays.load("train_steps")
     generator, discriminator = arrays.generator("init/G/"), arrays.discriminator("init/D/")
     mesh = make_mesh(jax.devices()[:1])
-    task = Task(generator[0], discriminator[0], recipe_of(arrays), None, 0, (), mesh)
+    task = Task(
+        generator[0], discriminator[0], recipe_of(arrays), None, 0, (), mesh, LayoutConfig()
+    )
     state = begin(task, generator[1], discriminator[1])
     state = jax.device_put(state, named(mesh, "state"))
     steps = sorted({int(m[1]) for k in arrays.entries if (m := re.match(r"iter(\d+)/", k))})

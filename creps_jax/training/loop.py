@@ -56,16 +56,18 @@ def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
     Raises:
       ValueError: the batch does not divide among the devices.
     """
-    mesh, recipe = sharding.make_mesh(), config.recipe
-    smallest = recipe.batch_size // recipe.path_length_batch_shrink
-    if smallest % mesh.size:
+    layout, recipe = config.layout, config.recipe
+    mesh = sharding.make_mesh(row=layout.row, column=layout.column)
+    smallest = recipe.batch_size // recipe.path_length_batch_shrink // layout.microbatches
+    if smallest % mesh.shape["data"]:
         raise ValueError(
             f"batch_size={recipe.batch_size} / recipe.path_length_batch_shrink="
-            f"{recipe.path_length_batch_shrink} must be a multiple of the {mesh.size} devices"
+            f"{recipe.path_length_batch_shrink} / layout.microbatches={layout.microbatches} must "
+            f"be a multiple of the {mesh.shape['data']} devices that share the batch"
         )
     dtype = compute_dtype(config.precision)
     networks = Generator(config.generator, dtype), Discriminator(config.discriminator, dtype)
-    return Task(*networks, recipe, config.augment, config.seed, label_shares, mesh)
+    return Task(*networks, recipe, config.augment, config.seed, label_shares, mesh, layout)
 
 
 def abstract_state(task: Task) -> TrainState:

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from creps_jax import rng
-from creps_jax.config import AugmentConfig, RecipeConfig
+from creps_jax.config import AugmentConfig, LayoutConfig, RecipeConfig
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 
@@ -26,6 +26,7 @@ class Task(NamedTuple):
     seed: int
     label_shares: tuple[float, ...]  # how often each class occurs in the data set
     mesh: Mesh  # the devices
+    layout: LayoutConfig
 
 
 @flax.struct.dataclass

@@ -171,7 +171,33 @@ def phase(function: Callable[..., tuple[TrainState, Metrics]]) -> Callable[..., 
 def synthesize(task: Task, variables: Any, ws: Array) -> Array:
     """ws [n, L, w_dim] -> images on the training grid [n, r, r, channels]."""
     t = jnp.asarray(coordinates.training_positions(task.generator.config.resolution))
-    return task.generator.apply(variables, ws, t, t, method="synthesize")
+    rows, columns = task.generator.apply(variables, ws, t, t, method="row_and_column_lines")
+    rows = sharding.constrain(task.mesh, "row_lines", rows)
+    columns = sharding.constrain(task.mesh, "column_lines", columns)
+    return sharding.constrain(task.mesh, "images", paint(task, variables, ws, rows, columns))
+
+
+def paint(task: Task, variables: Any, ws: Array, rows: Array, columns: Array) -> Array:
+    """Images from the lines of their rows [n, H, ...] and columns [n, W, ...].
+
+    In several strips if memory is short: of their pixels nothing but the colour is kept, and where
+    gradients are taken each strip is painted again.
+    """
+
+    def compose(rows: Array) -> Array:
+        return task.generator.apply(variables, ws, rows, columns, method="compose")
+
+    strips, devices = task.layout.pixel_strips, task.mesh.shape["row"]
+    if strips == 1:
+        return compose(rows)
+    n, height, *line = rows.shape
+    # A strip has some rows of every device, or the devices would take turns.
+    rows = rows.reshape(n, devices, strips, -1, *line)
+    rows = jnp.moveaxis(rows, 2, 0).reshape(strips, n, height // strips, *line)
+    images = jax.lax.map(jax.checkpoint(compose), rows)
+    _, _, _, width, channels = images.shape
+    images = images.reshape(strips, n, devices, -1, width, channels)
+    return jnp.moveaxis(images, 0, 2).reshape(n, height, width, channels)
 
 
 def discriminate(
@@ -196,30 +222,70 @@ def with_w_avg(task: Task, variables: Any, batch_mean: Array) -> Any:
     return {**variables, "statistics": {"mapping": {"w_avg": w_avg}}}
 
 
+def mean_gradients(
+    task: Task, loss_fn: Callable[..., Any], params: Any, batch: Any, group: int | None = None
+) -> tuple[Any, Any]:
+    """The gradients of loss_fn(params, batch) -> (loss, others), and the others.
+
+    All are means over the batch; so they are the means over the microbatches, of which one at a
+    time is in memory. Images are judged in groups, by default those of the discriminator.
+    """
+    gradients = jax.grad(loss_fn, has_aux=True)
+    count = task.layout.microbatches
+    if count == 1:
+        return gradients(params, batch)
+    groups_of = min(task.discriminator.config.mbstd_group_size, task.recipe.batch_size)
+    parts = microbatches(task, batch, group or groups_of)
+    shapes = jax.eval_shape(gradients, params, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = jax.lax.scan(
+        lambda total, part: (jax.tree.map(jnp.add, total, gradients(params, part)), None),
+        zeros,
+        parts,
+    )
+    return jax.tree.map(lambda x: x / count, total)
+
+
+def microbatches(task: Task, batch: Any, group: int) -> Any:
+    """[N, ...] -> [microbatches, N / microbatches, ...], each with whole groups of images.
+
+    Image i belongs to group i mod (N / group): see layers.minibatch_std.
+    """
+    count = task.layout.microbatches
+
+    def split(x: Array) -> Array:
+        groups = x.reshape(group, count, len(x) // (group * count), *x.shape[1:])
+        return groups.swapaxes(0, 1).reshape(count, len(x) // count, *x.shape[1:])
+
+    return sharding.constrain(task.mesh, "microbatches", jax.tree.map(split, batch))
+
+
 @phase
 def g_main(
     task: Task, state: TrainState, latents: Latents, amounts: Amounts | None
 ) -> tuple[TrainState, Metrics]:
     """The generator learns to raise D's logits."""
 
-    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array]]:
+    def loss_fn(params: Any, batch: Any) -> tuple[Array, tuple[Metrics, Array]]:
+        latents, amounts = batch
         variables = {**state.generator, "params": params}
         ws, w_mean = map_latents(task, variables, latents)
         images = synthesize(task, variables, ws)
         logits = discriminate(task, state.discriminator["params"], images, latents.c, amounts)
-        return losses.generator_loss(logits), (logits, w_mean)
+        loss = losses.generator_loss(logits)
+        metrics = {
+            "loss/g": loss,
+            "score/fake": logits.mean(),
+            "sign/fake": jnp.sign(logits).mean(),
+        }
+        return loss, (metrics, w_mean)
 
     params = state.generator["params"]
-    (loss, (logits, w_mean)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    gradients, (metrics, w_mean) = mean_gradients(task, loss_fn, params, (latents, amounts))
     optimizer = generator_optimizer(task.recipe, params)
     params, optimizer_state = optimizer.update(params, gradients, state.g_optimizer)
     generator = with_w_avg(task, {**state.generator, "params": params}, w_mean)
-    metrics = {
-        "loss/g": loss,
-        "score/fake": logits.mean(),
-        "sign/fake": jnp.sign(logits).mean(),
-        "gradient_norm/g": optax.tree.norm(gradients),
-    }
+    metrics["gradient_norm/g"] = optax.tree.norm(gradients)
     return state.replace(generator=generator, g_optimizer=optimizer_state), metrics
 
 
@@ -227,22 +293,46 @@ def g_main(
 def g_path_length(
     task: Task, state: TrainState, latents: Latents, noise: Array
 ) -> tuple[TrainState, Metrics]:
-    """Path-length regularisation; the loss counts for all steps of its interval."""
+    """Path-length regularisation; the loss counts for all steps of its interval.
+
+    The penalty of each length depends on all of them: they come first, then the gradients.
+    """
     recipe = task.recipe
     noise = noise / math.sqrt(noise.shape[1] * noise.shape[2])
 
-    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+    def lengths_of(params: Any, batch: Any) -> tuple[Array, Array]:
+        latents, noise = batch
         variables = {**state.generator, "params": params}
         ws, w_mean = map_latents(task, variables, latents)
-        lengths = losses.path_lengths(lambda ws: synthesize(task, variables, ws), ws, noise)
+        return losses.path_lengths(lambda ws: synthesize(task, variables, ws), ws, noise), w_mean
+
+    def loss_of(lengths: Array) -> tuple[Array, tuple[Array, Array]]:
         penalty, mean = losses.path_length_penalty(
             lengths, state.path_length_mean, recipe.path_length_decay
         )
         loss = recipe.path_length_weight * penalty
-        return loss * recipe.path_length_interval, (loss, mean, w_mean)
+        return loss * recipe.path_length_interval, (loss, mean)
 
     params = state.generator["params"]
-    gradients, (loss, mean, w_mean) = jax.grad(loss_fn, has_aux=True)(params)
+    batch = (latents, noise)
+    if task.layout.microbatches == 1:
+        lengths, pullback, w_mean = jax.vjp(
+            functools.partial(lengths_of, batch=batch), params, has_aux=True
+        )
+        slopes, (loss, mean) = jax.grad(loss_of, has_aux=True)(lengths)
+        (gradients,) = pullback(slopes)
+    else:
+        parts = microbatches(task, batch, 1)
+        lengths, w_means = jax.lax.map(functools.partial(lengths_of, params), parts)
+        slopes, (loss, mean) = jax.grad(loss_of, has_aux=True)(lengths.ravel())
+
+        def weighted(params: Any, batch: Any) -> tuple[Array, None]:
+            *batch, slopes = batch
+            lengths, _ = lengths_of(params, batch)
+            return task.layout.microbatches * (lengths * slopes).sum(), None
+
+        gradients, _ = mean_gradients(task, weighted, params, (*batch, slopes), group=1)
+        w_mean = w_means.mean(axis=0)
     optimizer = generator_optimizer(recipe, params)
     params, optimizer_state = optimizer.regularize(params, gradients, state.g_optimizer)
     generator = with_w_avg(task, {**state.generator, "params": params}, w_mean)
@@ -265,29 +355,32 @@ def d_main(
     of_reals: Amounts | None,
 ) -> tuple[TrainState, Metrics]:
     """The discriminator learns to tell reals from the updated generator's fakes."""
-    ws, _ = map_latents(task, state.generator, latents)
-    fakes = jax.lax.stop_gradient(synthesize(task, state.generator, ws))
 
-    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array]]:
+    def loss_fn(params: Any, batch: Any) -> tuple[Array, Metrics]:
+        reals, latents, of_fakes, of_reals = batch
+        ws, _ = map_latents(task, state.generator, latents)
+        fakes = jax.lax.stop_gradient(synthesize(task, state.generator, ws))
         # Two calls: the minibatch statistics of fakes and reals must not mix.
         fake_logits = discriminate(task, params, fakes, latents.c, of_fakes)
-        real_logits = discriminate(task, params, batch.images, batch.labels, of_reals)
-        return losses.discriminator_loss(real_logits, fake_logits), real_logits
+        real_logits = discriminate(task, params, reals.images, reals.labels, of_reals)
+        loss = losses.discriminator_loss(real_logits, fake_logits)
+        metrics = {
+            "loss/d": loss,
+            "score/real": real_logits.mean(),
+            "sign/real": jnp.sign(real_logits).mean(),
+        }
+        return loss, metrics
 
     params = state.discriminator["params"]
-    (loss, real_logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    inputs = (batch, latents, of_fakes, of_reals)
+    gradients, metrics = mean_gradients(task, loss_fn, params, inputs)
     optimizer = discriminator_optimizer(task.recipe, params)
     params, optimizer_state = optimizer.update(params, gradients, state.d_optimizer)
-    metrics = {
-        "loss/d": loss,
-        "score/real": real_logits.mean(),
-        "sign/real": jnp.sign(real_logits).mean(),
-        "gradient_norm/d": optax.tree.norm(gradients),
-    }
+    metrics["gradient_norm/d"] = optax.tree.norm(gradients)
     state = state.replace(
         discriminator={"params": params},
         d_optimizer=optimizer_state,
-        augment=with_logits(state.augment, real_logits),
+        augment=with_reals(task, state.augment, metrics["sign/real"]),
     )
     return state, metrics
 
@@ -302,36 +395,34 @@ def d_r1(
     """
     recipe = task.recipe
 
-    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+    def loss_fn(params: Any, batch: Any) -> tuple[Array, tuple[Metrics, Array]]:
+        reals, amounts = batch
         penalties, logits = losses.r1_penalties(
-            lambda images: discriminate(task, params, images, batch.labels, amounts), batch.images
+            lambda images: discriminate(task, params, images, reals.labels, amounts), reals.images
         )
         loss = 0.5 * recipe.r1_gamma * penalties.mean()
-        return loss * recipe.r1_interval, (loss, penalties.mean(), logits)
+        metrics = {"loss/r1": loss, "r1/penalty": penalties.mean()}
+        return loss * recipe.r1_interval, (metrics, jnp.sign(logits).mean())
 
     params = state.discriminator["params"]
-    gradients, (loss, penalty, logits) = jax.grad(loss_fn, has_aux=True)(params)
+    gradients, (metrics, sign) = mean_gradients(task, loss_fn, params, (batch, amounts))
     optimizer = discriminator_optimizer(recipe, params)
     params, optimizer_state = optimizer.regularize(params, gradients, state.d_optimizer)
-    metrics = {
-        "loss/r1": loss,
-        "r1/penalty": penalty,
-        "gradient_norm/d_r1": optax.tree.norm(gradients),
-    }
+    metrics["gradient_norm/d_r1"] = optax.tree.norm(gradients)
     state = state.replace(
         discriminator={"params": params},
         d_optimizer=optimizer_state,
-        augment=with_logits(state.augment, logits),
+        augment=with_reals(task, state.augment, sign),
     )
     return state, metrics
 
 
-def with_logits(state: AugmentState | None, real_logits: Array) -> AugmentState | None:
-    """The augmentation's state after the discriminator has judged some more reals."""
+def with_reals(task: Task, state: AugmentState | None, sign: Array) -> AugmentState | None:
+    """The augmentation's state after D has judged a batch of reals; sign: of its logits, mean."""
     if state is None:
         return None
-    signs = state.signs + jnp.sign(real_logits).sum()
-    return state.replace(signs=signs, count=state.count + real_logits.size)
+    count = task.recipe.batch_size
+    return state.replace(signs=state.signs + count * sign, count=state.count + count)
 
 
 def adjusted(task: Task, state: AugmentState, steps: Array) -> AugmentState:

@@ -11,6 +11,7 @@ from creps_jax.config import (
     AugmentConfig,
     DiscriminatorConfig,
     GeneratorConfig,
+    LayoutConfig,
     RecipeConfig,
     parse,
 )
@@ -23,6 +24,7 @@ from creps_jax.training.state import Task, init_state
 from experiments.kill_hunt import tiny_config
 
 BATCH = 16
+PLAIN = LayoutConfig()
 CLASSES = 3
 SHARED = {"num_classes": CLASSES, "image_channels": 1, "channels": (8, 8), "mapping_layers": 1}
 GENERATOR = GeneratorConfig(
@@ -48,11 +50,10 @@ RECIPE = RecipeConfig(
 AUGMENT = AugmentConfig(p=0.5, adaptive=True, target=0.6, interval=2, kimg=0.1)
 
 
-def task_on(devices, shares=(0.5, 0.25, 0.25)):
-    mesh = make_mesh(jax.devices()[:devices])
-    return Task(
-        Generator(GENERATOR), Discriminator(DISCRIMINATOR), RECIPE, AUGMENT, 7, shares, mesh
-    )
+def task_on(devices, shares=(0.5, 0.25, 0.25), layout=PLAIN):
+    mesh = make_mesh(jax.devices()[:devices], layout.row, layout.column)
+    networks = Generator(GENERATOR), Discriminator(DISCRIMINATOR)
+    return Task(*networks, RECIPE, AUGMENT, 7, shares, mesh, layout)
 
 
 def batch_of(task, t):
@@ -67,9 +68,9 @@ def batch_of(task, t):
 
 
 @functools.cache
-def trained(devices):
+def trained(devices, layout=PLAIN):
     """States after 0, ..., 3 steps, as NumPy arrays, and the metrics."""
-    task = task_on(devices)
+    task = task_on(devices, layout=layout)
     layout = named(task.mesh, "state")
     state = jax.jit(init_state, static_argnums=0, out_shardings=layout)(task)
     states, metrics = [jax.device_get(state)], []
@@ -81,15 +82,23 @@ def trained(devices):
     return states, metrics
 
 
-def test_eight_devices_compute_what_one_computes():
-    (ones, one_metrics), (eights, eight_metrics) = trained(1), trained(8)
-    for one, eight in zip(ones, eights, strict=True):
-        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+LAYOUTS = {
+    "eight devices": (8, PLAIN),
+    "parts": (1, LayoutConfig(microbatches=4, pixel_strips=4)),
+    "shared images": (8, LayoutConfig(row=2, column=2, microbatches=2, pixel_strips=2)),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_computes_what_one_device_computes(name):
+    (ones, one_metrics), (others, other_metrics) = trained(1), trained(*LAYOUTS[name])
+    for one, other in zip(ones, others, strict=True):
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
             # Sums over the batch are taken in another order; Adam's first steps amplify that.
             np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
-    for one, eight in zip(one_metrics, eight_metrics, strict=True):
-        assert one.keys() == eight.keys()
-        assert all(np.allclose(one[k], eight[k], rtol=1e-3, atol=1e-4) for k in one)
+    for one, other in zip(one_metrics, other_metrics, strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.allclose(one[k], other[k], rtol=1e-3, atol=1e-4) for k in one)
 
 
 def test_each_phase_was_compiled_once():
@@ -166,6 +175,6 @@ def test_infinite_and_undefined_gradients_do_not_reach_the_parameters():
 
 def test_a_batch_that_does_not_divide_among_the_devices_is_an_error():
     with pytest.raises(
-        ValueError, match=r"batch_size=4 / .*=2 must be a multiple of the 8 devices"
+        ValueError, match=r"batch_size=4 / .*=1 must be a multiple of the 8 devices"
     ):
         make_task(parse(tiny_config()), ())
