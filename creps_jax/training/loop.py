@@ -174,15 +174,22 @@ def lock_folder(workdir: Path) -> IO[str]:
 def restore(checkpoints: Checkpoints, step: int, task: Task) -> tuple[TrainState, dict[str, Any]]:
     """The state that `save` saved, and what it saved of the data."""
     target = abstract_state(task)
-    state, ema, data = checkpoints.restore(step, target.replace(g_ema=None), target.g_ema)
-    return state.replace(g_ema=ema), data
+    tree, ema, data = checkpoints.restore(step, without_ema(target), target.g_ema)
+    return target.replace(**(tree | {"g_ema": ema})), data
+
+
+def without_ema(state: TrainState) -> dict[str, Any]:
+    """The state's fields but what this run has none of; the EMA, saved beside them, is None."""
+    return {
+        k: v for k, v in vars(state.replace(g_ema=None)).items() if k == "g_ema" or v is not None
+    }
 
 
 def save(run: Run) -> None:
     """Everything the next step depends on; called before its batch is fetched."""
     run.checkpoints.save(
         run.step,
-        state=run.state.replace(g_ema=None),
+        state=without_ema(run.state),
         ema=run.state.g_ema,
         data={
             "iterator": run.batches.get_state(),

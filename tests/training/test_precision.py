@@ -1,0 +1,116 @@
+"""bfloat16: which products it is used in, and that a run in it learns as one in float32 does."""
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from creps_jax import sharding
+from creps_jax.config import parse
+from creps_jax.data import procedural
+from creps_jax.model.discriminator import Discriminator
+from creps_jax.model.generator import Generator
+from creps_jax.training import step
+from creps_jax.training.loop import compute_dtype
+from creps_jax.training.state import Task, init_state
+from experiments.kill_hunt import tiny_config
+
+STEPS = 200
+BATCH = 16
+# At the usual rate so small networks swing, and each swing comes at its own time.
+CONFIG = parse(tiny_config({"batch_size": BATCH, "recipe.learning_rate": 0.0005}))
+
+
+def task_in(dtype):
+    networks = Generator(CONFIG.generator, dtype), Discriminator(CONFIG.discriminator, dtype)
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    return Task(*networks, CONFIG.recipe, CONFIG.augment, 0, (), mesh, CONFIG.layout)
+
+
+def begun(task):
+    layout = sharding.named(task.mesh, "state")
+    return jax.jit(init_state, static_argnums=0, out_shardings=layout)(task)
+
+
+def curves(task):
+    """The metrics of each step on procedural scenes: name -> [steps that have it]."""
+    size, channels = CONFIG.data.resolution, CONFIG.data.image_channels
+    scenes = np.stack([procedural.scene(i, size, channels) for i in range(64)])
+    layout = sharding.named(task.mesh, "batch")
+    state, collected = begun(task), {}
+    for t in range(STEPS):
+        chosen = np.random.default_rng(t).integers(len(scenes), size=BATCH)
+        batch = {"image": scenes[chosen], "label": np.zeros(BATCH, np.int32)}
+        batch = jax.device_put(batch, layout)
+        state, metrics = step.train_step(task, step.phases_of(task, t), state, batch)
+        for name, value in metrics.items():
+            collected.setdefault(name, []).append(value)
+    leaves = jax.tree.leaves((state.generator, state.discriminator, state.g_ema, state.g_optimizer))
+    assert {x.dtype for x in leaves} == {jnp.dtype("float32"), jnp.dtype("int32")}
+    return {name: np.asarray(values) for name, values in collected.items()}
+
+
+def test_a_run_in_bfloat16_learns_as_one_in_float32_does():
+    exact, rounded = (curves(task_in(dtype)) for dtype in (jnp.float32, jnp.bfloat16))
+    assert not np.array_equal(exact["loss/g"], rounded["loss/g"])
+    for name in ("loss/g", "loss/d", "path_length/mean"):
+        a, b = (c[name].reshape(10, -1).mean(axis=1) for c in (exact, rounded))
+        np.testing.assert_allclose(a, b, rtol=0.05, err_msg=name)
+    assert rounded["loss/d"][-20:].mean() < 0.95 * rounded["loss/d"][:5].mean()
+
+
+def products(task, inputs, function):
+    """(shapes, dtypes of the factors, precision) of every product that the function makes."""
+    found = []
+
+    def visit(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+                factors = tuple(str(v.aval.dtype) for v in equation.invars)
+                found.append((factors, equation.params["precision"]))
+            for inner in jax.extend.core.jaxprs_in_params(equation.params):
+                visit(inner)
+
+    visit(jax.make_jaxpr(function)(*inputs).jaxpr)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_only_products_of_lines_pixels_and_convolutions_are_in_the_compute_dtype(dtype):
+    task = task_in(dtype)
+    state = jax.eval_shape(lambda: init_state(task))
+    size = CONFIG.data.resolution
+    latents = step.Latents(jnp.zeros((2, CONFIG.generator.z_dim)), jnp.zeros((2, 0)))
+    images = jnp.zeros((2, size, size, CONFIG.data.image_channels))
+
+    def mapping(variables):
+        return step.map_latents(task, variables, latents)
+
+    def synthesis(variables, ws):
+        return step.synthesize(task, variables, ws)
+
+    def judgement(variables):
+        return task.discriminator.apply(variables, images, latents.c)
+
+    ws = jnp.zeros((2, CONFIG.generator.num_ws, CONFIG.generator.w_dim))
+    highest = (jax.lax.Precision.HIGHEST,) * 2
+    used = {}
+    for name, function, inputs in (
+        ("mapping", mapping, (state.generator,)),
+        ("synthesis", synthesis, (state.generator, ws)),
+        ("judgement", judgement, (state.discriminator,)),
+    ):
+        found = products(task, inputs, function)
+        assert all(a == b for (a, b), _ in found)
+        # Where factors are float32, float32 is meant: no accelerator may round them.
+        assert all(p == highest for (a, _), p in found if a == "float32"), name
+        used[name] = {a for (a, _), _ in found}
+    assert used["mapping"] == {"float32"}
+    assert jnp.dtype(dtype).name in used["synthesis"] and jnp.dtype(dtype).name in used["judgement"]
+    assert jax.eval_shape(synthesis, state.generator, ws).dtype == jnp.float32
+
+
+def test_auto_is_float32_on_a_cpu():
+    assert compute_dtype("auto") is compute_dtype("float32") is jnp.float32
+    assert compute_dtype("bfloat16") is jnp.bfloat16
