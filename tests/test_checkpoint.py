@@ -19,8 +19,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from creps_jax.checkpoint import Checkpoints, check_config, load_ema
+from creps_jax.config import with_added_fields
 
-CONFIG = {"generator": {"channel_base": 16, "widths": [8, 4]}, "seed": 3}
+CONFIG = with_added_fields({"generator": {"channel_base": 16, "widths": [8, 4]}, "seed": 3})
 
 
 @flax.struct.dataclass
