@@ -291,7 +291,7 @@ def test_load_ema_names_what_is_missing(tmp_path):
 
 
 def test_config_differences_are_named_with_both_values():
-    current = {"generator": {"channel_base": 32, "widths": (8, 4)}, "seed": 3, "lr": 0.1}
+    current = CONFIG | {"generator": {"channel_base": 32, "widths": (8, 4)}, "lr": 0.1}
     saved = CONFIG | {"old": {}, "report": {"every_steps": 5}}
     with pytest.raises(ValueError) as error:
         check_config(saved, current, may_change={"report.every_steps"})
