@@ -11,6 +11,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The default config."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # of every random draw of the run
+    config.init_from = config_dict.placeholder(str)  # fine-tuning: a run's workdir, or an .npz
     config.precision = "auto"  # of products: float32, bfloat16; auto: bfloat16 on GPUs and TPUs
     config.total_kimg = 25000.0  # length of the run, kimg
     config.batch_size = 32  # images per step, over all devices
@@ -56,14 +57,17 @@ def get_config() -> ml_collections.ConfigDict:
     recipe.path_length_batch_shrink = 2  # path lengths are measured on batch_size / this images
     recipe.w_avg_decay = 0.998  # decay of the running mean of w
     recipe.ema_kimg = config_dict.placeholder(float)  # half-life of G's EMA; None: batch * 10/32
-    recipe.ema_rampup = 0.05  # the half-life is at most this share of the images seen
+    # The half-life is at most this share of the images seen; None: 0.05; fine-tuning: no limit.
+    recipe.ema_rampup = config_dict.placeholder(float)
+    recipe.freeze_d = 0  # layers of D that do not learn, from the image on: 1 + 3 a block
 
     config.augment = augment = ml_collections.ConfigDict()
     augment.kind = "ada"  # ada: p follows the discriminator; fixed: p stays; none
     augment.p = 0.0  # probability of each operation, at the beginning
     augment.target = 0.6  # ada: mean sign of D's logits of reals that p is steered to
     augment.interval = 4  # ada: steps from one adjustment of p to the next
-    augment.kimg = 500.0  # ada: kimg in which p can rise by 1; 100 when fine-tuning
+    # ada: kimg in which p can rise by 1; None: 500, or 100 when fine-tuning
+    augment.kimg = config_dict.placeholder(float)
 
     config.layout = layout = ml_collections.ConfigDict()
     layout.row = 1  # devices that share an image's rows; the others share the batch

@@ -210,14 +210,31 @@ def load_ema(path: str | os.PathLike) -> tuple[dict, dict]:
     """
     folder = _undamaged_folder(Path(path).absolute())
     metadata = ocp.StandardCheckpointHandler().metadata(folder / "ema").tree
-    device = jnp.zeros(()).sharding
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata
-    )
     restored = _restore(
-        folder, ema=ocp.args.StandardRestore(abstract), config=ocp.args.JsonRestore()
+        folder,
+        ema=ocp.args.StandardRestore(_on_default_device(metadata)),
+        config=ocp.args.JsonRestore(),
     )
     return restored.ema, with_added_fields(restored.config)
+
+
+def load_networks(path: str | os.PathLike) -> tuple[dict[str, Any], dict]:
+    """Returns the variables that a run saved last and its config: what fine-tuning starts from.
+
+    The variables are nested dicts of G, D and G_ema, on the default device; path and errors are
+    those of load_ema.
+    """
+    folder = _undamaged_folder(Path(path).absolute())
+    ema, config = load_ema(folder)
+    metadata = ocp.StandardCheckpointHandler().metadata(folder / "state").tree
+    restored = _restore(folder, state=ocp.args.StandardRestore(_on_default_device(metadata)))
+    networks = {"G": restored.state["generator"], "D": restored.state["discriminator"]}
+    return {**networks, "G_ema": ema}, config
+
+
+def _on_default_device(metadata: Any) -> Any:
+    device = jnp.zeros(()).sharding
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata)
 
 
 def load_generator(path: str | os.PathLike) -> tuple[Generator, Variables]:

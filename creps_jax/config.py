@@ -87,7 +87,8 @@ class RecipeConfig:
     path_length_batch_shrink: int  # the path length is measured on batch_size / this latents
     w_avg_decay: float  # decay of the running mean of w
     ema_kimg: float  # half-life of the generator's moving average
-    ema_rampup: float  # the half-life is at most this share of the images seen
+    ema_rampup: float | None  # the half-life is at most this share of the images seen, if given
+    freeze_d: int  # layers of the discriminator, from the image on, that do not learn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +133,7 @@ class RunConfig:
     """A whole run. Durations are whole training steps here, kimg in the config files."""
 
     seed: int
+    init_from: str | None  # weights that a new run starts from
     precision: str  # 'float32', 'bfloat16', or 'auto': bfloat16 on accelerators
     generator: GeneratorConfig
     discriminator: DiscriminatorConfig
@@ -150,6 +152,7 @@ class RunConfig:
 SCHEMA: dict[str, dict[str, Any]] = {
     "": {
         "seed": int,
+        "init_from": str | None,
         "precision": str,
         "total_kimg": float,
         "batch_size": int,
@@ -193,9 +196,16 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "path_length_batch_shrink": int,
         "w_avg_decay": float,
         "ema_kimg": float | None,
-        "ema_rampup": float,
+        "ema_rampup": float | None,
+        "freeze_d": int,
     },
-    "augment": {"kind": str, "p": float, "target": float, "interval": int, "kimg": float},
+    "augment": {
+        "kind": str,
+        "p": float,
+        "target": float,
+        "interval": int,
+        "kimg": float | None,
+    },
     "layout": {"row": int, "column": int, "microbatches": int, "pixel_strips": int},
     "report": {"every_kimg": float, "grid_every_kimg": float},
     "checkpoint": {"every_kimg": float, "keep": int},
@@ -203,7 +213,8 @@ SCHEMA: dict[str, dict[str, Any]] = {
 
 # The fields that checkpoints of earlier versions lack, and what was done without them.
 ADDED_FIELDS: dict[str, dict[str, Any]] = {
-    "": {"precision": "float32"},
+    "": {"precision": "float32", "init_from": None},
+    "recipe": {"freeze_d": 0},
     "data": {"random_crop": False},
     "augment": {"kind": "none", "p": 0.0, "target": 0.6, "interval": 4, "kimg": 500.0},
     "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
@@ -221,6 +232,7 @@ MAY_BE_ZERO = {
     "recipe.path_length_weight",
     "recipe.ema_kimg",
     "recipe.ema_rampup",
+    "recipe.freeze_d",
 }
 SHARES = {
     "augment.p",
@@ -355,6 +367,12 @@ def _check_together(f: dict[str, Any]) -> None:
         f"checkpoint.keep={f['checkpoint.keep']} must be at least 2: "
         "the one before the newest is the fallback when the newest is damaged",
     )
+    layers = 1 + 3 * len(channel_widths(4, 4, resolution)[1:])
+    _require(
+        f["recipe.freeze_d"] <= layers,
+        f"recipe.freeze_d={f['recipe.freeze_d']} is more than the {layers} layers that can be "
+        f"frozen at resolution={resolution}: from-RGB, and three of each block",
+    )
     for network in ("generator", "discriminator"):
         base = f[f"{network}.channel_base"]
         _require(
@@ -395,12 +413,18 @@ def parse(config: Any) -> RunConfig:
         )
         for network in ("generator", "discriminator")
     }
-    recipe = section("recipe")
+    recipe, augment = section("recipe"), section("augment", "kind")
+    is_new = f["init_from"] is None
+    if augment["kimg"] is None:
+        augment["kimg"] = 500.0 if is_new else 100.0
+    if recipe["ema_rampup"] is None and is_new:
+        recipe["ema_rampup"] = 0.05
     if recipe["ema_kimg"] is None:
         recipe["ema_kimg"] = f["batch_size"] * 10 / 32
     base_and_max = ("channel_base", "channel_max")
     return RunConfig(
         seed=f["seed"],
+        init_from=f["init_from"],
         precision=f["precision"],
         generator=GeneratorConfig(
             **shared, channels=widths["generator"], **section("generator", *base_and_max)
@@ -411,7 +435,7 @@ def parse(config: Any) -> RunConfig:
         recipe=RecipeConfig(batch_size=f["batch_size"], **recipe),
         augment=None
         if f["augment.kind"] == "none"
-        else AugmentConfig(adaptive=f["augment.kind"] == "ada", **section("augment", "kind")),
+        else AugmentConfig(adaptive=f["augment.kind"] == "ada", **augment),
         layout=LayoutConfig(**section("layout")),
         data=DataConfig(resolution=f["resolution"], **shared, **section("data")),
         total_steps=steps("total_kimg"),

@@ -14,6 +14,7 @@ def base_config():
     """The paper's configuration for images of 512 x 512."""
     return {
         "seed": 7,
+        "init_from": "runs/other",
         "precision": "auto",
         "total_kimg": 25_000.0,
         "batch_size": 32,
@@ -57,6 +58,7 @@ def base_config():
             "w_avg_decay": 0.998,
             "ema_kimg": None,
             "ema_rampup": 0.05,
+            "freeze_d": 0,
         },
         "augment": {"kind": "ada", "p": 0.1, "target": 0.6, "interval": 4, "kimg": 500.0},
         "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
@@ -125,7 +127,7 @@ def test_every_field_arrives_where_it_belongs():
     given = base_config()  # Each number of a section another, so that none passes for another.
     for section in ("data", "generator", "discriminator", "recipe", "augment"):
         for k, (name, value) in enumerate(given[section].items()):
-            if name not in ("channel_base", "channel_max", "path_length_batch_shrink"):
+            if name not in ("channel_base", "channel_max", "path_length_batch_shrink", "freeze_d"):
                 if type(value) is int:
                     given[section][name] = 101 + k
                 elif value is None or type(value) is float:
@@ -248,6 +250,19 @@ def test_a_config_of_an_earlier_version_gets_the_fields_added_since():
     assert config.with_added_fields(given) == given
 
 
+def test_fine_tuning_raises_p_faster_and_averages_at_once():
+    unset = {"augment__kimg": None, "recipe__ema_rampup": None}
+    new, tuned = (config.parse(changed(**unset, init_from=path)) for path in (None, "runs/x"))
+    assert (new.augment.kimg, new.recipe.ema_rampup) == (500, 0.05)
+    assert (tuned.augment.kimg, tuned.recipe.ema_rampup) == (100, None)
+    assert config.parse(changed(init_from="runs/x")).augment.kimg == 500
+
+
+def test_no_more_layers_are_frozen_than_there_are():
+    assert config.parse(changed(recipe__freeze_d=22)).recipe.freeze_d == 22
+    refuses(changed(recipe__freeze_d=23), "recipe.freeze_d=23", "resolution=512")
+
+
 def test_a_layout_divides_what_it_is_a_layout_of():
     run = config.parse(
         changed(layout__row=2, layout__column=4, layout__microbatches=8, layout__pixel_strips=64)
@@ -301,8 +316,11 @@ def test_a_number_is_no_bool(path):
     refuses(changed(**{path: 1}), f"{dotted(path)}=1", "bool")
 
 
-@pytest.mark.parametrize("path", [p for p in ALL_FIELDS if p != "recipe__ema_kimg"])
-def test_none_passes_for_ema_kimg_alone(path):
+MAY_BE_NONE = ("recipe__ema_kimg", "recipe__ema_rampup", "augment__kimg", "init_from")
+
+
+@pytest.mark.parametrize("path", [p for p in ALL_FIELDS if p not in MAY_BE_NONE])
+def test_none_passes_for_few_fields_alone(path):
     refuses(changed(**{path: None}), f"{dotted(path)}=None", "NoneType")
 
 

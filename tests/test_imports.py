@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "serving": ("rendering", "checkpoint"),
     **dict.fromkeys(
         ("training.loop", "training.dry_run"),
-        ("model", "data", "training", "checkpoint", "rendering", "evaluation"),
+        ("model", "data", "training", "checkpoint", "rendering", "evaluation", "interop"),
     ),
     **dict.fromkeys(FOR_ANYBODY, FOR_ANYBODY),
     "cli": ALL,
@@ -165,7 +165,7 @@ def test_every_module_is_looked_at():
         ("training.step", "from creps_jax import training"),
         ("training.step", "import grain"),
         ("training.other", "from absl import logging"),
-        ("training.loop", "from creps_jax.interop import official"),
+        ("training.step", "from creps_jax.interop import official"),
         ("training.loop", "from creps_jax.serving import app"),
         ("training.loop", "from clu import metric_writers"),
         ("rendering.warp", "from PIL import Image"),

@@ -301,6 +301,7 @@ def recipe_of(arrays):
         w_avg_decay=0.998,
         ema_kimg=batch_size * 10 / 32,
         ema_rampup=0.05,
+        freeze_d=0,
     )
 
 

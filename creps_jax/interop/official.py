@@ -290,6 +290,35 @@ def _convert(arrays: Arrays, names: Any, shapes: Any) -> Any:
     return jax.tree.map(leaf, names, shapes)
 
 
+def fitting(arrays: Arrays, names: Any, tree: Any) -> tuple[Any, list[str], list[str]]:
+    """Our variables with the arrays that fit them in the place of their own.
+
+    Args:
+      arrays: by official name; any may be missing, unknown or of another shape.
+      names: what `generator_names` or `discriminator_names` returns.
+      tree: arrays in the form of `names`.
+
+    Returns:
+      The tree; the names, with the reason, of what kept its own; the names of unknown arrays.
+    """
+    kept = []
+
+    def leaf(name: str, ours: jax.Array) -> jax.Array:
+        if name not in arrays:
+            kept.append(f"{name} (new)")
+            return ours
+        layout, array = _layout(name, ours.shape), np.asarray(arrays[name])
+        if array.shape != layout.shape:
+            kept.append(f"{name} ({array.shape} there, {layout.shape} here)")
+            return ours
+        return jax.device_put(layout.to_ours(array).astype(np.float32), ours.sharding)
+
+    fitted = jax.tree.map(leaf, names, tree)
+    wanted = set(jax.tree.leaves(names))
+    unknown = [k for k in arrays if k not in wanted and not UNUSED.fullmatch(k)]
+    return fitted, kept, unknown
+
+
 def to_arrays(names: Any, tree: Any) -> dict[str, np.ndarray]:
     """Our variables, or their gradients, as arrays in the official layout by official name.
 

@@ -18,6 +18,7 @@ from creps_jax.checkpoint import Checkpoints, check_config
 from creps_jax.config import MAY_CHANGE, RunConfig, parse
 from creps_jax.data.pipeline import BatchIterator, make_iterator
 from creps_jax.data.sources import Source, open_source
+from creps_jax.interop import initial
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.training import samples
@@ -126,6 +127,8 @@ def begin_or_continue(
             init_state, static_argnums=0, out_shardings=sharding.named(task.mesh, "state")
         )
         state, step = initialize(task), 0
+        if config.init_from is not None:
+            state = with_initial_weights(state, task, config.init_from)
     else:
         step = last_saved
         print(f"Continuing {workdir} from step {step} of {config.total_steps}.", flush=True)
@@ -150,6 +153,28 @@ def begin_or_continue(
         state,
         step,
         last_saved,
+    )
+
+
+def with_initial_weights(state: TrainState, task: Task, path: str) -> TrainState:
+    """The state of a new run with the networks of another one, as far as they fit; says how far.
+
+    Raises:
+      ValueError: there are no weights at the path, or none of them fits.
+    """
+    networks = {"G": state.generator, "D": state.discriminator, "G_ema": state.g_ema}
+    taken = initial.take(initial.load_arrays(path), task.generator, task.discriminator, networks)
+    count = len(jax.tree.leaves(networks))
+    if len(taken.left) == count:
+        raise ValueError(f"init_from={path!r}: none of its arrays fits; first: {taken.left[0]}")
+    print(f"Fine-tuning {path}: {count - len(taken.left)} of {count} arrays are from it.")
+    for what, names in (("keep their own start", taken.left), ("are not used", taken.unused)):
+        if names:
+            print(f"These {len(names)} {what}: {', '.join(names)}", flush=True)
+    return state.replace(
+        generator=taken.networks["G"],
+        discriminator=taken.networks["D"],
+        g_ema=taken.networks["G_ema"],
     )
 
 

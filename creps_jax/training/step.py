@@ -205,7 +205,30 @@ def discriminate(
 ) -> Array:
     """Logits [N] of images as the discriminator sees them: augmented, if there are amounts."""
     seen = images if amounts is None else augment(images, amounts)
+    params = with_frozen_layers(params, task.recipe.freeze_d)
     return task.discriminator.apply({"params": params}, seen, labels)
+
+
+def with_frozen_layers(params: Any, count: int) -> Any:
+    """The discriminator's parameters, the first layers' without gradients (Mo et al. 2020).
+
+    Layers in the order from the image on: from-RGB, then two convolutions and the skip of each
+    block. Without gradients Adam leaves them as they are.
+    """
+    if not count:
+        return params
+    order = [("from_rgb",)] + [
+        ("blocks", i, layer)
+        for i in range(len(params["blocks"]))
+        for layer in ("conv_0", "conv_1", "skip")
+    ]
+    frozen = set(order[:count])
+
+    def stop(path: tuple[Any, ...], leaf: Array) -> Array:
+        keys = tuple(getattr(entry, "key", getattr(entry, "idx", None)) for entry in path)
+        return jax.lax.stop_gradient(leaf) if keys[:-1] in frozen else leaf
+
+    return jax.tree_util.tree_map_with_path(stop, params)
 
 
 def map_latents(task: Task, variables: Any, latents: Latents) -> tuple[Array, Array]:
@@ -448,7 +471,9 @@ def finish(task: Task, state: TrainState) -> tuple[TrainState, Metrics]:
     """
     recipe, generator = task.recipe, state.generator
     images_seen = (state.step * recipe.batch_size).astype(jnp.float32)
-    half_life = jnp.minimum(recipe.ema_kimg * 1000.0, recipe.ema_rampup * images_seen)
+    half_life = jnp.asarray(recipe.ema_kimg * 1000.0, jnp.float32)
+    if recipe.ema_rampup is not None:
+        half_life = jnp.minimum(half_life, recipe.ema_rampup * images_seen)
     beta = 0.5 ** (recipe.batch_size / jnp.maximum(half_life, 1e-8))
     params = optax.incremental_update(
         generator["params"], state.g_ema["params"], step_size=1.0 - beta

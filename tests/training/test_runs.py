@@ -1,5 +1,6 @@
 """Whole runs of the real program: stopped, killed or unbroken, they end with the same arrays."""
 
+import functools
 import importlib
 import json
 import os
@@ -9,13 +10,22 @@ import signal
 import time
 
 import jax
+import numpy as np
+import optax
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from creps_jax import cli
-from creps_jax.checkpoint import load_ema
+from creps_jax.checkpoint import Checkpoints, load_ema
+from creps_jax.config import parse
+from creps_jax.interop import official
+from creps_jax.model.discriminator import Discriminator
+from creps_jax.model.generator import Generator
+from creps_jax.sharding import make_mesh
 from creps_jax.training import loop
+from creps_jax.training.loop import restore
+from creps_jax.training.state import Task, init_state
 from experiments import kill_hunt
 from experiments.kill_hunt import finish, kill_in_flight, newest_step, same, start
 from tests.data.test_builders import COUNT, PUBLISH
@@ -162,6 +172,91 @@ def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
     changed = {**config, "generator": {**config["generator"], "z_dim": 16}}
     with pytest.raises(ValueError, match=r"generator\.z_dim: 8 in the checkpoint, 16 now"):
         loop.prepare(changed, tmp_path / "run")
+
+
+@functools.cache
+def task_and_state(**changes):
+    config = parse(kill_hunt.tiny_config(changes))
+    networks = Generator(config.generator), Discriminator(config.discriminator)
+    mesh = make_mesh(jax.devices()[:1])
+    classes = config.generator.num_classes
+    shares = (1 / max(classes, 1),) * classes
+    task = Task(*networks, config.recipe, config.augment, 5, shares, mesh, config.layout)
+    return task, jax.jit(init_state, static_argnums=0)(task)
+
+
+def by_name(task, state):
+    """All arrays of the networks by official name."""
+    g = official.generator_names(task.generator.config)
+    d = official.discriminator_names(task.discriminator.config)
+    networks = {"G": (g, state.generator), "D": (d, state.discriminator), "G_ema": (g, state.g_ema)}
+    return {
+        f"{network}/{name}": array
+        for network, (names, variables) in networks.items()
+        for name, array in official.to_arrays(names, variables).items()
+    }
+
+
+@pytest.mark.parametrize(
+    "changes, left",
+    [
+        ({}, r"$^"),
+        # Blocks are matched by their resolution, and what is decoded last is last.
+        ({"resolution": 16}, r"synthesis\.(b16|decoder_16)\.|D/b16\."),
+        ({"num_classes": 3}, r"mapping\.|D/b4\.out"),
+    ],
+)
+def test_fine_tuning_takes_what_fits_and_tells_the_rest(unbroken, changes, left, tmp_path, capsys):
+    task, state = task_and_state(**changes)
+    with Checkpoints(unbroken[0], keep=2) as checkpoints:
+        source_task, _ = task_and_state()
+        source, _ = restore(checkpoints, checkpoints.latest_step(), source_task)
+    theirs, before = by_name(source_task, source), by_name(task, state)
+    np.savez(tmp_path / "arrays.npz", **theirs)
+    for path in (unbroken[0], tmp_path / "arrays.npz"):
+        begun = loop.with_initial_weights(state, task, str(path))
+        output, after = capsys.readouterr().out, by_name(task, begun)
+        own = {k for k in after if k not in theirs or after[k].shape != theirs[k].shape}
+        assert all(re.search(left, name) for name in own) and bool(own) == bool(changes)
+        for name, array in after.items():
+            np.testing.assert_array_equal(array, (before if name in own else theirs)[name])
+        assert f"{len(after) - len(own)} of {len(after)} arrays are from it" in output
+        assert all(name in output for name in own)
+    assert begun.step == 0 and before.keys() == after.keys()
+
+
+def test_a_fine_tuned_run_starts_from_the_other_ones_networks(unbroken, cache, tmp_path):
+    # The programs are those of a new run.
+    flags = [f"--config.init_from={unbroken[0]}", "--config.recipe.ema_rampup=0.05"]
+    output = finish(start(tmp_path, 2, cache, *flags))
+    assert "Fine-tuning" in output and "Finished: 2 of 2 steps" in output
+    ours, theirs = (load_ema(path)[0]["params"] for path in (tmp_path, unbroken[0]))
+    _, other = task_and_state()
+
+    def distance(tree):
+        return optax.tree.norm(optax.tree.sub(tree, theirs))
+
+    # Two steps from there, and far from what else a run may start from.
+    assert distance(ours) < 0.02 * distance(other.g_ema["params"])
+    continued = finish(start(tmp_path, 3, cache, *flags))
+    assert "Continuing" in continued and "Fine-tuning" not in continued
+
+
+def test_what_cannot_be_fine_tuned_is_an_error(tmp_path):
+    task, state = task_and_state()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.npz").write_text("no arrays")
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    np.savez(tmp_path / "misfit.npz", **{"G/a": np.zeros(3)})
+    for name, message in {
+        "empty": "no checkpoint",
+        "nowhere": "neither the folder of a run",
+        "text.npz": "neither the folder of a run",
+        "other.npz": "has no entries G/",
+        "misfit.npz": "none of its arrays fits",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            loop.with_initial_weights(state, task, str(tmp_path / name))
 
 
 CONFIGS = {

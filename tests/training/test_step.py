@@ -1,5 +1,6 @@
 """The training step: the same on one device and on eight, compiled once, a function of its seed."""
 
+import dataclasses
 import functools
 
 import jax
@@ -44,6 +45,7 @@ RECIPE = RecipeConfig(
     w_avg_decay=0.998,
     ema_kimg=5.0,
     ema_rampup=1.0,
+    freeze_d=0,
 )
 
 # Adjusted after the second step, by 0.32.
@@ -171,6 +173,30 @@ def test_infinite_and_undefined_gradients_do_not_reach_the_parameters():
     huge = jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), params)
     after, _ = optimizer.update(params, huge, state)
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(after))
+
+
+def test_frozen_layers_have_no_gradients_and_the_others_have_all_of_theirs():
+    task = task_on(1)
+    params = trained(1)[0][0].discriminator["params"]
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
+    labels = np.eye(CLASSES, dtype=np.float32)[[0, 1, 2, 0]]
+
+    def gradients(count):
+        frozen = task._replace(recipe=dataclasses.replace(RECIPE, freeze_d=count))
+        total = lambda p: step.discriminate(frozen, p, images, labels, None).sum()  # noqa: E731
+        return jax.jit(jax.grad(total))(params)
+
+    everything, some = gradients(0), gradients(3)
+    assert all(np.any(g) for g in jax.tree.leaves(everything["blocks"]))
+    for layers, is_frozen in (
+        *((some["from_rgb"], True), (some["blocks"][0]["conv_0"], True)),
+        *((some["blocks"][0]["conv_1"], True), (some["blocks"][0]["skip"], False)),
+        (some["conv"], False),
+    ):
+        assert all(np.any(g) != is_frozen for g in jax.tree.leaves(layers))
+    np.testing.assert_allclose(
+        some["blocks"][0]["skip"]["weight"], everything["blocks"][0]["skip"]["weight"], rtol=1e-5
+    )
 
 
 def test_a_batch_that_does_not_divide_among_the_devices_is_an_error():
