@@ -29,7 +29,7 @@ def no_cache(monkeypatch):
 
 def data_config(source, **changes):
     defaults = dict(
-        source=str(source), resolution=SIZE, image_channels=3, num_classes=0, mirror=False,
+        source=str(source), shape=(SIZE, SIZE), image_channels=3, num_classes=0, mirror=False,
         resize=False, random_crop=False, max_unreadable=0.5, threads=2, workers=0,
     )  # fmt: skip
     return DataConfig(**(defaults | changes))
@@ -219,9 +219,9 @@ class TestIndex:
 
     def test_is_redone_when_other_sizes_become_errors(self, folder, tmp_path):
         index = tmp_path / "index.json"
-        open_source(data_config(f"folder:{folder}", resolution=16, resize=True), index)
+        open_source(data_config(f"folder:{folder}", shape=(16, 16), resize=True), index)
         with pytest.raises(ValueError, match="resolution=16"):
-            open_source(data_config(f"folder:{folder}", resolution=16), index)
+            open_source(data_config(f"folder:{folder}", shape=(16, 16)), index)
 
     @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": 1}'])
     def test_is_redone_when_it_is_broken(self, folder, tmp_path, checks, content):
