@@ -332,7 +332,7 @@ def test_a_share_lies_between_0_and_1(path):
     refuses(changed(**{path: 1.5}), f"{dotted(path)}=1.5")
 
 
-@pytest.mark.parametrize("resolution", [1, 2, 4, 14, 500, 513])
+@pytest.mark.parametrize("resolution", [1, 2, 4, 34, 500, 513])
 def test_a_size_that_cannot_be_halved_down_to_a_small_one_is_refused(resolution):
     refuses(changed(resolution=resolution), f"resolution={resolution}")
 
@@ -385,3 +385,31 @@ def test_every_block_has_at_least_two_channels(network):
 
 def test_the_fourier_encoding_has_as_many_sines_as_cosines():
     refuses(changed(generator__channel_max=15), "generator.channel_max=15")
+
+
+@pytest.mark.parametrize(
+    ("shape", "base", "blocks"),
+    [
+        ((512, 256), (8, 4), 7),
+        ((256, 512), (4, 8), 7),
+        ((48, 32), (6, 4), 4),
+        ((24, 24), (6, 6), 3),
+    ],
+)
+def test_images_may_be_higher_or_wider(shape, base, blocks):
+    run = config.parse(changed(resolution=shape[0], width=shape[1]))
+    assert run.generator.shape == run.discriminator.shape == run.data.shape == shape
+    for network in (run.generator, run.discriminator):
+        assert network.base == base and len(network.channels) == blocks
+
+
+def test_a_shape_that_cannot_be_halved_is_refused_with_those_near_by():
+    refuses(changed(resolution=500, width=256), "resolution=500", "width=256", "512 x 256")
+    refuses(changed(resolution=512, width=64), "resolution=512", "width=64")
+    for shape in config.trainable_near((500, 250)):
+        assert config.is_trainable(shape)
+
+
+def test_a_layout_divides_the_side_that_it_splits():
+    config.parse(changed(resolution=48, width=64, layout__row=3))
+    refuses(changed(resolution=48, width=64, layout__column=3), "layout.column=3", "width=64")

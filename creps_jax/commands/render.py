@@ -97,8 +97,8 @@ def render(
         int | None,
         typer.Option(
             metavar="K",
-            help="A pixel is the mean of K x K. [default: of 1; below the training images' size, of "
-            "two a training pixel]",
+            help="A pixel is the mean of K x K. [default: of 1; below the training images' "
+            "size, of two a training pixel]",
         ),
     ] = None,
     warp: Annotated[

@@ -42,7 +42,7 @@ def read_image(data: bytes, channels: int) -> Image.Image:
 
 
 def read_plain_png(data: bytes, height: int, width: int, channels: int) -> np.ndarray | None:
-    """The pixels, uint8 [height, width, channels], of a PNG file of this form and nothing but pixels.
+    """The pixels, uint8 [height, width, channels], of a PNG file of this form and no more.
 
     For any other file None: `read_image` knows them all. Prepared sets consist of such files, and
     for them this is 1.5 times as fast.

@@ -1,7 +1,7 @@
 """The discriminator: StyleGAN2's residual network, conditional by projection.
 
-Shapes: images [N, H, W, channels] in [-1, 1], H = h 2^k, W = w 2^k; c [N, num_classes], one-hot, num_classes may be 0;
-logits [N]. Feature maps are NHWC; the epilogue flattens H, W, C.
+Shapes: images [N, H, W, channels] in [-1, 1], H = h 2^k, W = w 2^k; c [N, num_classes],
+one-hot, num_classes may be 0; logits [N]. Feature maps are NHWC; the epilogue flattens H, W, C.
 """
 
 import itertools

@@ -158,7 +158,7 @@ class Painter:
           window: y0, x0, y1, x1 in pixels of the frame, half-open; None: all of it.
           sampling: where in the image the frame's pixels are, or a name of coordinates.SAMPLINGS.
           supersample: a pixel is the mean of k x k; None: of 1, but for pixel centres below the
-            training resolution of two a training pixel, so that small images are not aliased.
+            training images' size of two a training pixel, so that small images are not aliased.
           warp: (h, w, size) -> (i, j): pixel (h, w) shows what is at (i, j) without it; float64
             px, h [H, 1] and w [1, W]. If i is [H, 1] and j [1, W], all lines are exact; else they
             are interpolated. See the functions of rendering.warp; 'rotate:30' is one of them.

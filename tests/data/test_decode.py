@@ -298,7 +298,11 @@ def test_other_files_are_not_plain(photo):
         "damaged pixels": (plain[:300] + bytes([plain[300] ^ 1]) + plain[301:], 100, 3),
     }  # fmt: skip
     assert read_plain_png(plain, 100, 100, 3) is not None
-    assert [why for why, file in others.items() if read_plain_png(*file) is not None] == []
+    assert [
+        why
+        for why, (file, side, channels) in others.items()
+        if read_plain_png(file, side, side, channels) is not None
+    ] == []
 
 
 def test_sixteen_bit_and_interlaced_files_are_not_plain(photo):

@@ -331,3 +331,15 @@ def test_a_small_set_is_decoded_once_and_equal(folder, monkeypatch):
     np.testing.assert_array_equal(cached.label_counts, plain.label_counts)
     with pytest.raises(OSError, match=r"no longer is"):
         plain[0]
+
+
+def test_images_that_are_not_square_come_in_their_shape_and_others_are_refused(tmp_path):
+    Image.new("RGB", (8, 16)).save(tmp_path / "a.png")
+    source = f"folder:{tmp_path}"
+    assert open_source(data_config(source, shape=(16, 8)))[0]["image"].shape == (16, 8, 3)
+    wide = data_config(source, shape=(8, 16))
+    with pytest.raises(ValueError, match=r"8x16 pixels .*resolution=8 and width=16"):
+        open_source(wide)
+    resized = data_config(source, shape=(8, 16), resize=True)
+    assert open_source(resized)[0]["image"].shape == (8, 16, 3)
+    assert open_source(data_config("procedural:2", shape=(8, 16)))[1]["image"].shape == (8, 16, 3)
