@@ -15,7 +15,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.precision = "auto"  # of products: float32, bfloat16; auto: bfloat16 on GPUs and TPUs
     config.total_kimg = 25000.0  # length of the run, kimg
     config.batch_size = 32  # images per step, over all devices
-    config.resolution = 256  # of the training images, px; a power of two from 8
+    config.resolution = 256  # height of the training images, px: h * 2^k, h from 4 to 16
+    config.width = config_dict.placeholder(int)  # px: w * 2^k, w from 4 to 16; None: as the height
     config.image_channels = 3  # 3: RGB, 1: grey
     config.num_classes = 0  # classes of a conditional model; 0: unconditional
 
@@ -25,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     )
     data.mirror = False  # flip each image left-right with probability 1/2
     data.resize = False  # scale and crop images of other sizes; False: they are an error
-    data.random_crop = False  # crop a random square of larger images; False: the one in the middle
+    data.random_crop = False  # crop a random window of larger images; False: the middle
     data.max_unreadable = 0.01  # largest share of unreadable files that is skipped
     data.threads = 4  # decoding threads
     data.workers = 0  # decoding processes; 0: threads only, better on few cores
@@ -41,7 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
     generator.bandwidth = 10.0  # standard deviation of the Fourier frequencies, cycles per image
 
     config.discriminator = discriminator = ml_collections.ConfigDict()
-    discriminator.channel_base = 32768  # resolution b has channel_base / b channels,
+    discriminator.channel_base = 32768  # block b has channel_base / b channels,
     discriminator.channel_max = 512  # but at most so many
     discriminator.mbstd_group_size = 4  # images per group of the minibatch standard deviation
     discriminator.mapping_layers = 8  # layers of the class mapping; conditional models only

@@ -6,6 +6,7 @@ same fields with their meanings.
 """
 
 import dataclasses
+import itertools
 import math
 import types
 import typing
@@ -39,20 +40,21 @@ class GeneratorConfig:
     w_dim: int  # size of the latent w
     num_classes: int  # 0: unconditional
     image_channels: int  # 1 or 3
-    channels: tuple[int, ...]  # width of the line layers of blocks 4, 8, ..., resolution
+    channels: tuple[int, ...]  # width of the line layers of blocks 4, 8, ..., 4 * 2^k
     biline_channels: int  # B
     thickness: int  # R
     bandwidth: float  # standard deviation of the Fourier frequencies, cycles per unit
     mapping_layers: int  # depth of the mapping network
+    base: tuple[int, int] = (4, 4)  # h, w of the training images, which are h 2^k x w 2^k px
 
     @property
-    def resolution(self) -> int:
-        """The training resolution, px: blocks are called 4, 8, ..., resolution."""
-        return 2 ** (len(self.channels) + 1)
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the training images, px."""
+        return _doubled(self.base, len(self.channels) - 1)
 
     @property
     def num_ws(self) -> int:
-        """Number of latents w that the layers take: 2 log2(resolution) - 1."""
+        """Number of latents w that the layers take: 2 k + 3."""
         return 2 * len(self.channels) + 1
 
 
@@ -62,14 +64,15 @@ class DiscriminatorConfig:
 
     num_classes: int  # 0: unconditional
     image_channels: int  # 1 or 3
-    channels: tuple[int, ...]  # width at resolutions 4, 8, ..., resolution
+    channels: tuple[int, ...]  # width of the blocks 4, 8, ..., 4 * 2^k, from the epilogue up
     mbstd_group_size: int  # images per group of the minibatch standard deviation
     mapping_layers: int  # depth of the class mapping network
+    base: tuple[int, int] = (4, 4)  # h, w of the epilogue; images are h 2^k x w 2^k px
 
     @property
-    def resolution(self) -> int:
-        """Size of the images, px."""
-        return 2 ** (len(self.channels) + 1)
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the images, px."""
+        return _doubled(self.base, len(self.channels) - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +120,12 @@ class DataConfig:
     """Where the training images come from."""
 
     source: str  # 'folder:', 'zip:', 'tar:' or 'lmdb:PATH', 'tfds:NAME' or 'procedural:COUNT'
-    resolution: int  # images are delivered as resolution x resolution
+    shape: tuple[int, int]  # height and width, px, in which images are delivered
     image_channels: int  # 1 or 3
     num_classes: int  # 0: unconditional; else labels are classes 0..num_classes-1
     mirror: bool  # flip left-right with probability 1/2
     resize: bool  # True: scale (Lanczos) and crop other sizes; False: they are an error
-    random_crop: bool  # crop a random square of what is larger; False: the one in the middle
+    random_crop: bool  # crop a random window of what is larger; False: the one in the middle
     max_unreadable: float  # largest share of unreadable files that is skipped
     threads: int  # decoding threads
     workers: int  # decoding processes; 0: threads only
@@ -157,6 +160,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "total_kimg": float,
         "batch_size": int,
         "resolution": int,
+        "width": int | None,
         "image_channels": int,
         "num_classes": int,
     },
@@ -213,7 +217,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
 
 # The fields that checkpoints of earlier versions lack, and what was done without them.
 ADDED_FIELDS: dict[str, dict[str, Any]] = {
-    "": {"precision": "float32", "init_from": None},
+    "": {"precision": "float32", "init_from": None, "width": None},
     "recipe": {"freeze_d": 0},
     "data": {"random_crop": False},
     "augment": {"kind": "none", "p": 0.0, "target": 0.6, "interval": 4, "kimg": 500.0},
@@ -272,9 +276,45 @@ def field_types() -> dict[str, Any]:
     }
 
 
-def channel_widths(base: int, maximum: int, resolution: int) -> tuple[int, ...]:
-    """C_b = min(base / b, maximum) for b = 4, 8, ..., resolution."""
-    return tuple(min(base // 2**k, maximum) for k in range(2, int(math.log2(resolution)) + 1))
+def channel_widths(base: int, maximum: int, last: int) -> tuple[int, ...]:
+    """C_b = min(base / b, maximum) for b = 4, 8, ..., last."""
+    return tuple(min(base // 2**k, maximum) for k in range(2, int(math.log2(last)) + 1))
+
+
+SMALLEST, LARGEST = 4, 16  # of the sides h and w of the discriminator's last feature maps
+
+
+def halvings(shape: tuple[int, int]) -> int:
+    """The largest k for which shape is h 2^k x w 2^k with whole h and w from SMALLEST up."""
+    k = 0
+    while all(n % 2 ** (k + 1) == 0 and n >> k + 1 >= SMALLEST for n in shape):
+        k += 1
+    return k
+
+
+def is_trainable(shape: tuple[int, int]) -> bool:
+    """Whether images of this height and width, px, can be halved, down to sides that are small."""
+    k = halvings(shape)
+    return k > 0 and min(shape) >= SMALLEST << k and max(shape) <= LARGEST << k
+
+
+def trainable_near(shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """The two shapes nearest to this one, in the ratio of their sides, that are trainable."""
+
+    def sides(n: int, k: int) -> set[int]:
+        return {min(max(h, SMALLEST), LARGEST) << k for h in (n >> k, (n >> k) + 1)}
+
+    def distance(other: tuple[int, int]) -> float:
+        return sum(math.log(a / b) ** 2 for a, b in zip(shape, other, strict=True))
+
+    levels = range(1, max(shape).bit_length())
+    near = {pair for k in levels for pair in itertools.product(*(sides(n, k) for n in shape))}
+    return sorted(near, key=lambda other: (distance(other), other))[:2]
+
+
+def _doubled(base: tuple[int, int], k: int) -> tuple[int, int]:
+    """h 2^k, w 2^k."""
+    return base[0] << k, base[1] << k
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
@@ -322,11 +362,13 @@ def _check_together(f: dict[str, Any]) -> None:
     _require(
         f["recipe.adam_b2"] < 1, f"recipe.adam_b2={f['recipe.adam_b2']} must be below 1 for Adam"
     )
-    resolution, batch = f["resolution"], f["batch_size"]
-    _require(
-        resolution >= 8 and resolution & (resolution - 1) == 0,
-        f"resolution={resolution} must be a power of two, at least 8",
-    )
+    shape, batch = _shape(f), f["batch_size"]
+    if not is_trainable(shape):
+        near = " or ".join(f"{height} x {width}" for height, width in trainable_near(shape))
+        raise ValueError(
+            f"{shape_fields(shape)} must be h * 2^k px high and w * 2^k px wide with h and w from "
+            f"{SMALLEST} to {LARGEST} and k at least 1; near by are {near} (height x width)"
+        )
     _require(
         f["image_channels"] in (1, 3),
         f"image_channels={f['image_channels']} must be 1 (grey) or 3 (RGB)",
@@ -357,28 +399,30 @@ def _check_together(f: dict[str, Any]) -> None:
     )
     for name in ("row", "column", "pixel_strips"):
         pieces = f[f"layout.{name}"] * (f["layout.row"] if name == "pixel_strips" else 1)
+        side = shape[name == "column"]
         _require(
-            resolution % pieces == 0,
-            f"layout.{name}={f[f'layout.{name}']} gives {pieces} parts, which must divide "
-            f"resolution={resolution}",
+            side % pieces == 0,
+            f"layout.{name}={f[f'layout.{name}']} gives {pieces} parts, which must divide the "
+            f"{side} px of {shape_fields(shape)}",
         )
     _require(
         f["checkpoint.keep"] >= 2,
         f"checkpoint.keep={f['checkpoint.keep']} must be at least 2: "
         "the one before the newest is the fallback when the newest is damaged",
     )
-    layers = 1 + 3 * len(channel_widths(4, 4, resolution)[1:])
+    layers = 1 + 3 * halvings(shape)
     _require(
         f["recipe.freeze_d"] <= layers,
         f"recipe.freeze_d={f['recipe.freeze_d']} is more than the {layers} layers that can be "
-        f"frozen at resolution={resolution}: from-RGB, and three of each block",
+        f"frozen at {shape_fields(shape)}: from-RGB, and three of each block",
     )
+    last = 4 << halvings(shape)
     for network in ("generator", "discriminator"):
         base = f[f"{network}.channel_base"]
         _require(
-            base >= 2 * resolution,
-            f"{network}.channel_base={base} leaves fewer than 2 channels at "
-            f"resolution={resolution}; it must be at least {2 * resolution}",
+            base >= 2 * last,
+            f"{network}.channel_base={base} leaves fewer than 2 channels at block {last}, the last "
+            f"of {shape_fields(shape)}; it must be at least {2 * last}",
         )
         maximum = f[f"{network}.channel_max"]
         _require(maximum >= 2, f"{network}.channel_max={maximum} must be at least 2")
@@ -389,6 +433,17 @@ def _check_together(f: dict[str, Any]) -> None:
         f"{f['generator.channel_max']} give {first} channels at block 4; the Fourier encoding "
         "needs an even number of them",
     )
+
+
+def _shape(f: dict[str, Any]) -> tuple[int, int]:
+    """Height and width of the training images, px."""
+    return f["resolution"], f["resolution"] if f["width"] is None else f["width"]
+
+
+def shape_fields(shape: tuple[int, int]) -> str:
+    """A height and width as the fields that give them."""
+    height, width = shape
+    return f"resolution={height}" + (f" and width={width}" if width != height else "")
 
 
 def parse(config: Any) -> RunConfig:
@@ -407,10 +462,15 @@ def parse(config: Any) -> RunConfig:
         return max(1, math.ceil(round(f[name] * 1000 / f["batch_size"], 6)))
 
     shared = {key: f[key] for key in ("num_classes", "image_channels")}
-    widths = {
-        network: channel_widths(
-            f[f"{network}.channel_base"], f[f"{network}.channel_max"], f["resolution"]
-        )
+    shape = _shape(f)
+    k = halvings(shape)
+    of_network = {
+        network: {
+            "channels": channel_widths(
+                f[f"{network}.channel_base"], f[f"{network}.channel_max"], 4 << k
+            ),
+            "base": (shape[0] >> k, shape[1] >> k),
+        }
         for network in ("generator", "discriminator")
     }
     recipe, augment = section("recipe"), section("augment", "kind")
@@ -427,17 +487,17 @@ def parse(config: Any) -> RunConfig:
         init_from=f["init_from"],
         precision=f["precision"],
         generator=GeneratorConfig(
-            **shared, channels=widths["generator"], **section("generator", *base_and_max)
+            **shared, **of_network["generator"], **section("generator", *base_and_max)
         ),
         discriminator=DiscriminatorConfig(
-            **shared, channels=widths["discriminator"], **section("discriminator", *base_and_max)
+            **shared, **of_network["discriminator"], **section("discriminator", *base_and_max)
         ),
         recipe=RecipeConfig(batch_size=f["batch_size"], **recipe),
         augment=None
         if f["augment.kind"] == "none"
         else AugmentConfig(adaptive=f["augment.kind"] == "ada", **augment),
         layout=LayoutConfig(**section("layout")),
-        data=DataConfig(resolution=f["resolution"], **shared, **section("data")),
+        data=DataConfig(shape=shape, **shared, **section("data")),
         total_steps=steps("total_kimg"),
         report_steps=steps("report.every_kimg"),
         grid_steps=steps("report.grid_every_kimg"),

@@ -67,6 +67,16 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
       ValueError: names the text and what is expected.
     """
+    frame = parse_frame(text)
+    return frame if isinstance(frame, tuple) else (frame, frame)
+
+
+def parse_frame(text: str) -> int | tuple[int, int]:
+    """'512x256' -> (512, 256), height and width, px; '512' -> 512, the height.
+
+    Raises:
+      ValueError: names the text and what is expected.
+    """
     match = re.fullmatch(r"([0-9]+)(?:x([0-9]+))?", text)
     height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
@@ -74,7 +84,7 @@ def parse_size(text: str) -> tuple[int, int]:
             f"expected HEIGHTxWIDTH as 512x256, or one number, each from 1 to {MAX_SIDE_PX} px, "
             f"got {text!r}"
         )
-    return height, width
+    return (height, width) if match[2] else height
 
 
 def parse_window(text: str) -> tuple[int, int, int, int]:

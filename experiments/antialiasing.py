@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     painter = creps_jax.load(arguments.workdir)
-    resolution, rows = painter.resolution, []
+    (resolution, _), rows = painter.shape, []
 
     def steps(n: int, supersample: int | None) -> np.ndarray:
         images = [

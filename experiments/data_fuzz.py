@@ -138,7 +138,7 @@ def feed_image(data: bytes, random: np.random.Generator) -> str:
     """What became of an image."""
     try:
         channels = int(random.choice([1, 3]))
-        plain = read_plain_png(data, SIDE, channels)
+        plain = read_plain_png(data, SIDE, SIDE, channels)
         image = read_image(data, channels)
         if plain is not None:
             np.testing.assert_array_equal(plain.squeeze(), np.asarray(image))

@@ -105,7 +105,10 @@ def pipeline(source: Source, config: DataConfig) -> float:
 
 def measure(size: int, rounds: int) -> list[dict[str, object]]:
     """The rows of one size."""
-    files, own = make_files(size), functools.partial(read_plain_png, size=size, channels=3)
+    files, own = (
+        make_files(size),
+        functools.partial(read_plain_png, height=size, width=size, channels=3),
+    )
     with tempfile.TemporaryDirectory() as folder:
         works: dict[tuple[str, int], Callable[[], float]] = {
             ("Pillow loop", 0): functools.partial(bare_threads, decode_by_pillow, files, 1),

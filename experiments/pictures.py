@@ -39,7 +39,7 @@ def main() -> None:
     shutil.copy(arguments.workdir / "reals.png", out / "reals.png")
 
     painter = creps_jax.load(arguments.workdir)
-    n = painter.resolution
+    n, _ = painter.shape
 
     def paint(seed: int, size: int, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
         return painter.render(seed, size=(size, size), window=window, truncation=TRUNCATION)

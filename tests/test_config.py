@@ -19,6 +19,7 @@ def base_config():
         "total_kimg": 25_000.0,
         "batch_size": 32,
         "resolution": 512,
+        "width": None,
         "image_channels": 3,
         "num_classes": 0,
         "data": {
@@ -109,7 +110,7 @@ def test_widths_of_the_512_configuration_follow_the_papers_formula():
     run = config.parse(base_config())
     assert run.generator.channels == (1024, 1024, 1024, 1024, 1024, 512, 256, 128)
     assert run.discriminator.channels == (512, 512, 512, 512, 512, 256, 128, 64)
-    assert run.generator.resolution == run.discriminator.resolution == run.data.resolution == 512
+    assert run.generator.shape == run.discriminator.shape == run.data.shape == (512, 512)
     assert run.generator.num_ws == 17
 
 
@@ -118,7 +119,7 @@ def test_resolution_and_num_ws_follow_from_the_widths(resolution):
     generator = config.parse(changed(resolution=resolution)).generator
     levels = int(math.log2(resolution))
     assert len(generator.channels) == levels - 1
-    assert generator.resolution == resolution
+    assert generator.shape == (resolution, resolution)
     assert generator.num_ws == 2 * levels - 1
     assert generator.channels[-1] == min(65536 // resolution, 1024)
 
@@ -170,7 +171,9 @@ def test_equal_configs_give_equal_hashes_and_others_differ():
         run.generator.thickness = 4
 
 
-@pytest.mark.parametrize("path", [path for path in REAL if path != "recipe__adam_b2"])
+@pytest.mark.parametrize(
+    "path", [path for path in REAL if path not in ("recipe__adam_b2", "width")]
+)
 def test_a_whole_number_will_do_for_a_float(path):
     whole, real = (config.parse(changed(**{path: value})) for value in (1, 1.0))
     assert repr(whole) == repr(real)
@@ -316,7 +319,7 @@ def test_a_number_is_no_bool(path):
     refuses(changed(**{path: 1}), f"{dotted(path)}=1", "bool")
 
 
-MAY_BE_NONE = ("recipe__ema_kimg", "recipe__ema_rampup", "augment__kimg", "init_from")
+MAY_BE_NONE = ("width", "recipe__ema_kimg", "recipe__ema_rampup", "augment__kimg", "init_from")
 
 
 @pytest.mark.parametrize("path", [p for p in ALL_FIELDS if p not in MAY_BE_NONE])
@@ -349,8 +352,8 @@ def test_a_share_lies_between_0_and_1(path):
     refuses(changed(**{path: 1.5}), f"{dotted(path)}=1.5")
 
 
-@pytest.mark.parametrize("resolution", [1, 2, 4, 12, 500, 513])
-def test_a_resolution_is_a_power_of_two_from_8(resolution):
+@pytest.mark.parametrize("resolution", [1, 2, 4, 34, 500, 513])
+def test_a_size_that_cannot_be_halved_down_to_a_small_one_is_refused(resolution):
     refuses(changed(resolution=resolution), f"resolution={resolution}")
 
 
@@ -402,3 +405,31 @@ def test_every_block_has_at_least_two_channels(network):
 
 def test_the_fourier_encoding_has_as_many_sines_as_cosines():
     refuses(changed(generator__channel_max=15), "generator.channel_max=15")
+
+
+@pytest.mark.parametrize(
+    ("shape", "base", "blocks"),
+    [
+        ((512, 256), (8, 4), 7),
+        ((256, 512), (4, 8), 7),
+        ((48, 32), (6, 4), 4),
+        ((24, 24), (6, 6), 3),
+    ],
+)
+def test_images_may_be_higher_or_wider(shape, base, blocks):
+    run = config.parse(changed(resolution=shape[0], width=shape[1]))
+    assert run.generator.shape == run.discriminator.shape == run.data.shape == shape
+    for network in (run.generator, run.discriminator):
+        assert network.base == base and len(network.channels) == blocks
+
+
+def test_a_shape_that_cannot_be_halved_is_refused_with_those_near_by():
+    refuses(changed(resolution=500, width=256), "resolution=500", "width=256", "512 x 256")
+    refuses(changed(resolution=512, width=64), "resolution=512", "width=64")
+    for shape in config.trainable_near((500, 250)):
+        assert config.is_trainable(shape)
+
+
+def test_a_layout_divides_the_side_that_it_splits():
+    config.parse(changed(resolution=48, width=64, layout__row=3))
+    refuses(changed(resolution=48, width=64, layout__column=3), "layout.column=3", "width=64")

@@ -41,11 +41,12 @@ def discriminator(arrays):
 
 def test_the_arrays_have_the_widths_that_their_config_says(arrays, generator, discriminator):
     g, d = generator[0].config, discriminator[0].config
-    for name in ("z_dim", "w_dim", "biline_channels", "thickness", "mapping_layers", "resolution"):
+    for name in ("z_dim", "w_dim", "biline_channels", "thickness", "mapping_layers"):
         assert getattr(g, name) == arrays.config(name), name
     assert g.image_channels == d.image_channels == arrays.config("img_channels")
     assert g.num_classes == d.num_classes == arrays.config("c_dim")
     resolution = arrays.config("resolution")
+    assert g.shape == d.shape == (resolution, resolution)
     for widths, prefix in ((g.channels, ""), (d.channels, "d_")):
         base, maximum = (
             arrays.config(f"{prefix}channel_base"),

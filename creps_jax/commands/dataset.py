@@ -245,9 +245,9 @@ def _flags(job: "Job", target: Target) -> str:
     """What makes a run train on the set."""
     height, width, crop, channels, _ = job.options
     flags = {"data.source": f"{'zip' if target.out.suffix == '.zip' else 'tfds'}:{target.out}"}
-    flags["resolution"] = str(min(height, width))
+    flags["resolution"] = str(height)
     if height != width:
-        flags["data.resize"] = "True (training takes squares: they are cropped)"
+        flags["width"] = str(width)
     if not crop:
         flags["data.random_crop"] = "True"
     if channels == 1:

@@ -20,9 +20,9 @@ from creps_jax.options import (
     one_line_errors,
     option,
     output_paths,
+    parse_frame,
     parse_part,
     parse_seeds,
-    parse_size,
     parse_styles,
     parse_window,
 )
@@ -62,7 +62,8 @@ def render(
         str | None,
         typer.Option(
             metavar="HEIGHTxWIDTH",
-            help="Size of the frame, px; one number: a square. [default: the training resolution]",
+            help="Size of the frame, px; one number: the height, the width being in proportion. "
+            "[default: of the training images]",
         ),
     ] = None,
     window: Annotated[
@@ -96,8 +97,8 @@ def render(
         int | None,
         typer.Option(
             metavar="K",
-            help="A pixel is the mean of K x K. [default: of 1; below the training resolution, of "
-            "two a training pixel]",
+            help="A pixel is the mean of K x K. [default: of 1; below the training images' "
+            "size, of two a training pixel]",
         ),
     ] = None,
     warp: Annotated[
@@ -132,7 +133,7 @@ def render(
     with option("--seeds"):
         parsed_seeds = parse_seeds(seeds)
     with option("--size"):
-        frame = None if size is None else parse_size(size)
+        frame = None if size is None else parse_frame(size)
     with option("--window"):
         corners = None if window is None else parse_window(window)
     with option("--truncation"):

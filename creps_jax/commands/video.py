@@ -21,9 +21,9 @@ from creps_jax.options import (
     one_line_errors,
     option,
     parse_camera,
+    parse_frame,
     parse_grid,
     parse_seeds,
-    parse_size,
 )
 from creps_jax.progress import progress
 
@@ -61,9 +61,10 @@ def video(
         str,
         typer.Option(
             metavar="HEIGHTxWIDTH",
-            help="Size, px; with --grid, of each cell; one number: a square.",
+            help="Size, px; with --grid, of each cell; one number: the height, the width being in "
+            "proportion.",
         ),
-    ] = "512x512",
+    ] = "512",
     seconds: Annotated[float, typer.Option(help="Duration.")] = 8.0,
     fps: Annotated[int, typer.Option(help="Frames per second.")] = 30,
     interpolation: Annotated[
@@ -122,7 +123,7 @@ def video(
     with option("--seeds"):
         parsed_seeds = parse_seeds(seeds)
     with option("--size"):
-        cell = parse_size(size)
+        frame = parse_frame(size)
     with option("--fps"):
         check_range(fps, 1, 240)
     with option("--seconds"):
@@ -141,11 +142,8 @@ def video(
     from creps_jax.rendering import video as videos
     from creps_jax.rendering.writers import make_folder
 
-    height, width = rows * cell[0], columns * cell[1]
     with option("--out"):
         kind = videos.format_of(out)
-    with option("--size"):
-        kind.check(height, width)
     timing = videos.Timing(round(seconds * fps), loop, videos.EASINGS[easing])
     with option("--camera"):
         cameras = videos.travel([videos.Camera(*key) for key in key_frames], timing)
@@ -156,6 +154,9 @@ def video(
     with option("--out"):
         make_folder(out.parent)
     with option("--size"):
+        cell = painter.size(frame)
+        height, width = rows * cell[0], columns * cell[1]
+        kind.check(height, width)
         painter.plan(cell)
     with option("--supersample"):
         painter.plan(cell, supersample=supersample)

@@ -41,14 +41,14 @@ def read_image(data: bytes, channels: int) -> Image.Image:
         raise UnreadableError(str(error) or type(error).__name__) from error
 
 
-def read_plain_png(data: bytes, size: int, channels: int) -> np.ndarray | None:
-    """The pixels, uint8 [size, size, channels], of a PNG file of this form and nothing but pixels.
+def read_plain_png(data: bytes, height: int, width: int, channels: int) -> np.ndarray | None:
+    """The pixels, uint8 [height, width, channels], of a PNG file of this form and no more.
 
     For any other file None: `read_image` knows them all. Prepared sets consist of such files, and
     for them this is 1.5 times as fast.
     """
     colour_type = {1: 0, 3: 2}[channels]
-    header = struct.pack(">IIBBBBB", size, size, 8, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
     if not data.startswith(b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR" + header):
         return None
     at, kind = 33, b"IDAT"  # The first chunk after the header.
@@ -58,7 +58,7 @@ def read_plain_png(data: bytes, size: int, channels: int) -> np.ndarray | None:
     if kind != b"IEND":  # Colours or comments that may matter, or a file that is cut.
         return None
     try:
-        return imagecodecs.png_decode(data).reshape(size, size, channels)
+        return imagecodecs.png_decode(data).reshape(height, width, channels)
     except imagecodecs.PngError:
         return None
 
@@ -119,13 +119,13 @@ def fit(image: Image.Image, height: int, width: int) -> Image.Image:
     return window.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def fit_shorter(image: Image.Image, size: int) -> Image.Image:
-    """The whole image, scaled so that its shorter side has this many pixels (Lanczos)."""
-    shorter = min(image.size)
-    if shorter == size:
-        return image
-    width, height = (max(size, round(side * size / shorter)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
+def cover(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The whole image, scaled until it just holds a window of height x width px (Lanczos)."""
+    if image.width * height <= image.height * width:  # The window is as wide as the image.
+        size = width, max(height, round(image.height * width / image.width))
+    else:
+        size = max(width, round(image.width * height / image.height)), height
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def encode_png(image: Image.Image) -> bytes:

@@ -48,7 +48,7 @@ def make_iterator(
         )
     dataset = grain.MapDataset.source(_Guarded(source)).seed(seed).shuffle().repeat()
     if config.random_crop:
-        dataset = dataset.random_map(functools.partial(_crop, config.resolution))
+        dataset = dataset.random_map(functools.partial(_crop, config.shape))
     if config.mirror:
         dataset = dataset.random_map(_mirror)
     if config.workers and not flags.FLAGS.is_parsed():
@@ -85,12 +85,12 @@ class _Guarded:
 
 
 def _crop(
-    size: int, example: dict[str, np.ndarray], rng: np.random.Generator
+    shape: tuple[int, int], example: dict[str, np.ndarray], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """A square of the image [H, W, C], each as probable as any other."""
-    height, width, _ = example["image"].shape
-    y, x = rng.integers(height - size + 1), rng.integers(width - size + 1)
-    return {**example, "image": example["image"][y : y + size, x : x + size]}
+    """A window [*shape, C] of the image [H, W, C], each as probable as any other."""
+    (height, width), (h, w, _) = shape, example["image"].shape
+    y, x = rng.integers(h - height + 1), rng.integers(w - width + 1)
+    return {**example, "image": example["image"][y : y + height, x : x + width]}
 
 
 def _mirror(example: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:

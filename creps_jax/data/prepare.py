@@ -27,9 +27,9 @@ from typing import NamedTuple
 from creps_jax.data.containers import Container
 from creps_jax.data.decode import (
     UnreadableError,
+    cover,
     encode_png,
     fit,
-    fit_shorter,
     is_plain,
     read_image,
 )
@@ -120,7 +120,7 @@ def prepare_image(data: bytes, options: Options) -> tuple[bytes, Outcome]:
         wanted = fit(image, options.height, options.width)
         ratio = max(options.width / size[0], options.height / size[1])
     else:
-        wanted = fit_shorter(image, options.height)
+        wanted = cover(image, options.height, options.height)
         ratio = options.height / min(size)
     digest = hashlib.sha256(repr(wanted.size).encode() + wanted.tobytes()).hexdigest()
     kept_as = is_plain(data, options.channels) if wanted is image else None

@@ -1,6 +1,6 @@
 """Random-access sources of uint8 images and labels: files, archives, TFDS sets, drawn scenes.
 
-`source[i]` is {'image': uint8 [resolution, resolution, image_channels], 'label': int32 []}; with
+`source[i]` is {'image': uint8 [*shape, image_channels], 'label': int32 []}; with
 `random_crop` images are larger, each in its own size, until the pipeline crops them.
 Sources are read by many threads at once and pickle to worker processes. Every file is decoded
 once before training starts, so that a damaged one cannot stop a run that is under way.
@@ -10,6 +10,7 @@ import concurrent.futures
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
 import time
@@ -19,10 +20,10 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from creps_jax.config import DataConfig
+from creps_jax.config import DataConfig, shape_fields
 from creps_jax.data import procedural
 from creps_jax.data.containers import SCHEMES, Container, open_container
-from creps_jax.data.decode import UnreadableError, fit, fit_shorter, read_image, read_plain_png
+from creps_jax.data.decode import UnreadableError, cover, fit, read_image, read_plain_png
 from creps_jax.data.files import LABELS_FILE
 
 _log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def _cached(source: Source, config: DataConfig) -> Source:
     """The source, kept in memory when it is small."""
     if config.random_crop:  # Nobody knows how large it is.
         return source
-    bytes_each = config.resolution**2 * config.image_channels
+    bytes_each = math.prod(config.shape) * config.image_channels
     small = len(source) * bytes_each <= CACHE_MIB * 2**20
     return CachedSource(source) if small else source
 
@@ -154,7 +155,7 @@ class ProceduralSource:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         config = self._config
-        image = procedural.scene(index, config.resolution, config.image_channels)
+        image = procedural.scene(index, config.shape, config.image_channels)
         return {"image": image, "label": np.int32(0)}
 
 
@@ -167,12 +168,12 @@ def _load(container: Container, name: str, config: DataConfig) -> np.ndarray:
         data = container.read(name)
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
-    size, channels = config.resolution, config.image_channels
-    if (pixels := read_plain_png(data, size, channels)) is not None:
+    channels = config.image_channels
+    if (pixels := read_plain_png(data, *config.shape, channels)) is not None:
         return pixels
     image = read_image(data, channels)
     if config.resize:
-        image = fit_shorter(image, size) if config.random_crop else fit(image, size, size)
+        image = (cover if config.random_crop else fit)(image, *config.shape)
     else:
         _refuse_other_size(image, name, config)
     return np.asarray(image).reshape(image.height, image.width, channels)
@@ -180,15 +181,16 @@ def _load(container: Container, name: str, config: DataConfig) -> np.ndarray:
 
 def _refuse_other_size(image: Image.Image, name: str, config: DataConfig) -> None:
     """Raises ValueError for an image that training cannot take as it is."""
-    size, has = config.resolution, f"{name} has {image.width}x{image.height} pixels"
-    if config.random_crop and min(image.size) < size:
+    height, width = config.shape
+    wanted, has = shape_fields(config.shape), f"{name} has {image.width}x{image.height} pixels"
+    if config.random_crop and (image.width < width or image.height < height):
         raise ValueError(
             f"data.source={config.source!r}: {has} (width x height), too few for random crops of "
-            f"resolution={size}; to scale images first set --config.data.resize=True"
+            f"{wanted}; to scale images first set --config.data.resize=True"
         )
-    if not config.random_crop and image.size != (size, size):
+    if not config.random_crop and image.size != (width, height):
         raise ValueError(
-            f"data.source={config.source!r}: {has} (width x height), but resolution={size}; to "
+            f"data.source={config.source!r}: {has} (width x height), but {wanted}; to "
             "crop and scale images of other sizes set --config.data.resize=True"
         )
 
@@ -197,7 +199,7 @@ def _check(
     container: Container, names: list[str], config: DataConfig, index_path: pathlib.Path | None
 ) -> dict[str, str]:
     """The unreadable among the names, with the reasons; ValueError when they are too many."""
-    sizes = [config.resolution, config.resize, config.random_crop]
+    sizes = [*config.shape, config.resize, config.random_crop]
     described = [config.source, sizes, names, container.version(names)]
     key = hashlib.sha256(json.dumps(described).encode()).hexdigest()
     unreadable = _read_index(index_path, key) if index_path else None

@@ -64,7 +64,7 @@ def discriminator_from_arrays(
     shapes = jax.eval_shape(
         discriminator.init,
         jax.random.key(0),
-        jnp.zeros((1, config.resolution, config.resolution, config.image_channels)),
+        jnp.zeros((1, *config.shape, config.image_channels)),
         jnp.zeros((1, config.num_classes)),
     )
     return discriminator, _convert(arrays, discriminator_names(config), shapes)
@@ -128,7 +128,7 @@ def discriminator_names(config: DiscriminatorConfig) -> dict[str, Any]:
     """The discriminator's variables with official names in the place of the arrays."""
     blocks = [2 ** (i + 2) for i in range(len(config.channels) - 1, 0, -1)]
     params = {
-        "from_rgb": _linear(f"b{config.resolution}.fromrgb"),
+        "from_rgb": _linear(f"b{blocks[0]}.fromrgb"),
         "blocks": [
             {
                 "conv_0": _linear(f"b{b}.conv0"),

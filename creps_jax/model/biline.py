@@ -6,7 +6,7 @@ row and of its column on its own. An image of any size, shape or window is these
 vmapped over other coordinates.
 
 Notation:
-  R  thickness of a line.              K  number of compositions: blocks 8, 16, ..., resolution.
+  R  thickness of a line.              K  number of compositions: blocks 8, 16, ..., 4 * 2^k.
   C  channels of a line layer.         B  bi-line channels.
   t  position of a line, float32: y of a row, x of a column (see coordinates.py).
   w  latents of the layers, [num_ws, w_dim].

@@ -1,7 +1,7 @@
 """Where a pixel is: the one definition of the positions at which images are sampled.
 
 Notation:
-  r    resolution at which the generator was trained.
+  r    number of pixels of the training images along that axis.
   n    number of pixels of the whole frame along one axis.
   i    index of a pixel along that axis, 0 <= i < n.
   t    position: 0 is the centre of the first training pixel, 1 that of the last.

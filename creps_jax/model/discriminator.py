@@ -1,7 +1,7 @@
 """The discriminator: StyleGAN2's residual network, conditional by projection.
 
-Shapes: images [N, r, r, channels] in [-1, 1]; c [N, num_classes], one-hot, num_classes may be 0;
-logits [N]. Feature maps are NHWC; the epilogue flattens H, W, C.
+Shapes: images [N, H, W, channels] in [-1, 1], H = h 2^k, W = w 2^k; c [N, num_classes],
+one-hot, num_classes may be 0; logits [N]. Feature maps are NHWC; the epilogue flattens H, W, C.
 """
 
 import itertools
@@ -27,13 +27,13 @@ def init_block(fan_in: int, fan_out: int) -> Initials:
 
 
 def init_discriminator(config: DiscriminatorConfig) -> Initials:
-    """From-RGB, blocks resolution, ..., 16, 8, the epilogue at 4, and the class mapping."""
+    """From-RGB, blocks 4 * 2^k, ..., 16, 8, the epilogue at h x w, and the class mapping."""
     down, width = config.channels[::-1], config.channels[0]
     initials = {
         "from_rgb": layers.init_conv(1, config.image_channels, down[0]),
         "blocks": [init_block(i, o) for i, o in itertools.pairwise(down)],
         "conv": layers.init_conv(3, width + 1, width),
-        "fc": layers.init_linear(4 * 4 * width, width),
+        "fc": layers.init_linear(math.prod(config.base) * width, width),
         "out": layers.init_linear(width, width if config.num_classes else 1),
     }
     if config.num_classes:
@@ -65,7 +65,7 @@ class Discriminator(nn.Module):
         }
 
     def __call__(self, images: Array, c: Array) -> Array:
-        """images [N, r, r, channels], c [N, num_classes] -> logits [N]."""
+        """images [N, H, W, channels], c [N, num_classes] -> logits [N]."""
         p = layers.cast({k: self.p[k] for k in ("from_rgb", "blocks", "conv")}, self.dtype)
         x = layers.activate(p["from_rgb"], layers.conv(p["from_rgb"]["weight"], images))
         for block in p["blocks"]:
@@ -75,7 +75,7 @@ class Discriminator(nn.Module):
         return jax.vmap(self.judge)(x.reshape(x.shape[0], -1), c)
 
     def judge(self, features: Array, c: Array) -> Array:
-        """Epilogue of ONE image: features [4 * 4 * width], c [num_classes] -> logit []."""
+        """Epilogue of ONE image: features [h * w * width], c [num_classes] -> logit []."""
         x = layers.lrelu(layers.linear(self.p["fc"], features))
         x = layers.linear(self.p["out"], x)
         if not self.config.num_classes:

@@ -74,7 +74,7 @@ def init_modulated_block(
 
 
 def init_lines(config: GeneratorConfig) -> Initials:
-    """The Fourier encoding (weight [C, 2R]), block 4, and blocks 8, ..., resolution."""
+    """The Fourier encoding (weight [C, 2R]), block 4, and blocks 8, ..., 4 * 2^k."""
     width, table = config.channels[0], (config.channels[0], 2 * config.thickness)
     return {
         "encoding": {
@@ -120,7 +120,7 @@ class Lines(nn.Module):
 
 
 def init_pixels(config: GeneratorConfig) -> Initials:
-    """Decoders of blocks 16, ..., resolution and the last one, the linear RGB, the refinement.
+    """Decoders of blocks 16, ..., 4 * 2^k and the last one, the linear RGB, the refinement.
 
     A decoder is B -> 2B -> 4B -> 2B -> B; the refinement B -> 4B -> 4B and 4B -> 2B -> 2B.
     """

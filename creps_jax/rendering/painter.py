@@ -41,7 +41,7 @@ class Painter:
 
     Attributes:
       generator: the Flax module; its config holds all widths.
-      resolution: at which it was trained, px; the default size.
+      shape: height and width of the training images, px; the default size.
       mesh: this process's devices, as 'row' x 'column'.
     """
 
@@ -65,7 +65,7 @@ class Painter:
         if precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
         self.generator = generator
-        self.resolution = generator.config.resolution
+        self.shape = generator.config.shape
         self.mesh = sharding.make_render_mesh(devices)
         self._precision = precision
         self._variables = jax.device_put(variables, sharding.named(self.mesh, "image"))
@@ -153,11 +153,12 @@ class Painter:
         """What to paint of an image.
 
         Args:
-          size: height and width of the frame, px; a number: of a square; None: the resolution.
+          size: height and width of the frame, px; a number: the height, the width being in
+            proportion to the training images'; None: the training images' own.
           window: y0, x0, y1, x1 in pixels of the frame, half-open; None: all of it.
           sampling: where in the image the frame's pixels are, or a name of coordinates.SAMPLINGS.
           supersample: a pixel is the mean of k x k; None: of 1, but for pixel centres below the
-            training resolution of two a training pixel, so that small images are not aliased.
+            training images' size of two a training pixel, so that small images are not aliased.
           warp: (h, w, size) -> (i, j): pixel (h, w) shows what is at (i, j) without it; float64
             px, h [H, 1] and w [1, W]. If i is [H, 1] and j [1, W], all lines are exact; else they
             are interpolated. See the functions of rendering.warp; 'rotate:30' is one of them.
@@ -165,18 +166,18 @@ class Painter:
         Raises:
           ValueError: says which argument is out of range, its value and what it must be.
         """
-        size = self._size(size)
+        size = self.size(size)
         sampling = coordinates.SAMPLINGS.get(sampling, sampling)
         if not callable(sampling):
             names = ", ".join(coordinates.SAMPLINGS)
             raise ValueError(f"sampling={sampling!r} must be one of {names}, or a function")
         if warp is not None:
             warp = warping.check(warp, size)
-        rendering.make_frame(size, self.resolution, sampling)
+        rendering.make_frame(size, self.shape, sampling)
         whole = rendering.resolve_window(window, size)
         if supersample is None:
             antialiased = sampling is coordinates.centers
-            factors = rendering.antialiasing(size, self.resolution) if antialiased else (1, 1)
+            factors = rendering.antialiasing(size, self.shape) if antialiased else (1, 1)
         elif not _is_whole(supersample) or supersample < 1:
             raise ValueError(f"supersample={supersample!r} must be a whole number from 1 up")
         else:
@@ -195,7 +196,7 @@ class Painter:
         Takes the arguments of stream() and raises what it raises.
         """
         parts = self.stream(seed, **options)
-        window = rendering.resolve_window(options.get("window"), self._size(options.get("size")))
+        window = rendering.resolve_window(options.get("window"), self.size(options.get("size")))
         channels = self.generator.config.image_channels
         pixels = np.empty((*window.shape, channels), options.get("dtype", np.uint8))
         for part, values in parts:
@@ -291,16 +292,19 @@ class Painter:
 
     def warped(self, plan: Plan) -> warping.Warped:
         """The plan's picture under its warp."""
-        return warping.Warped(
-            plan.size, plan.warp, self.resolution, plan.sampling, plan.supersample
-        )
+        return warping.Warped(plan.size, plan.warp, self.shape, plan.sampling, plan.supersample)
 
-    def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
-        """Height and width, px, of what plan() takes for a size."""
+    def size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
+        """Height and width, px, of what plan() takes for a size.
+
+        Raises:
+          ValueError: it is no size.
+        """
         if size is None:
-            return self.resolution, self.resolution
+            return self.shape
         if _is_whole(size):
-            return int(size), int(size)
+            height, width = self.shape
+            return int(size), max(1, round(int(size) * width / height))
         if np.shape(size) != (2,) or not all(map(_is_whole, size)):
             raise ValueError(f"size={size!r} must be (height, width) in whole px, or one number")
         return int(size[0]), int(size[1])
@@ -310,7 +314,7 @@ class Painter:
         if plan.warp is not None:
             return warping.separable_frame(self.warped(plan))
         fine = tuple(n * k for n, k in zip(plan.size, plan.supersample, strict=True))
-        return rendering.make_frame(fine, self.resolution, plan.sampling)
+        return rendering.make_frame(fine, self.shape, plan.sampling)
 
     def key(self, ws: np.ndarray, *arguments: object) -> str:
         """A digest of all that makes an image: the weights, ws and whatever else is given."""

@@ -77,26 +77,29 @@ class Tiling(NamedTuple):
 
 def make_frame(
     size: tuple[int, int],
-    resolution: int,
+    trained: tuple[int, int],
     sampling: coordinates.Sampling = coordinates.centers,
 ) -> Frame:
     """The whole image as height x width pixels.
 
+    Args:
+      trained: height and width of the training images, px.
+
     Raises:
       ValueError: a side is not from 1 to MAX_SIDE_PX, or too small for the sampling.
     """
-    for side in size:
+    for side, r in zip(size, trained, strict=True):
         if not 1 <= side <= MAX_SIDE_PX:
             raise ValueError(
                 f"size={size[0]}x{size[1]} (height x width) must be from 1 to {MAX_SIDE_PX} px "
                 "a side, beyond which float32 positions no longer tell neighbouring pixels apart"
             )
-        coordinates.positions(0, 1, side, resolution, sampling)
+        coordinates.positions(0, 1, side, r, sampling)
 
-    def axis(n: int) -> Callable[[int, int], np.ndarray]:
-        return lambda start, stop: coordinates.positions(start, stop, n, resolution, sampling)
+    def axis(n: int, r: int) -> Callable[[int, int], np.ndarray]:
+        return lambda start, stop: coordinates.positions(start, stop, n, r, sampling)
 
-    return Frame(*size, axis(size[0]), axis(size[1]))
+    return Frame(*size, *map(axis, size, trained))
 
 
 def resolve_window(window: tuple[int, int, int, int] | None, size: tuple[int, int]) -> Window:
@@ -118,12 +121,12 @@ def resolve_window(window: tuple[int, int, int, int] | None, size: tuple[int, in
     return Window(y0, x0, y1, x1)
 
 
-def antialiasing(size: tuple[int, int], resolution: int) -> tuple[int, int]:
-    """Samples a pixel and axis, two a training pixel: 1 from the training resolution on.
+def antialiasing(size: tuple[int, int], trained: tuple[int, int]) -> tuple[int, int]:
+    """Samples a pixel and axis, two a training pixel: 1 from the training images' size on.
 
     Half as many leave errors of some 8-bit steps: experiments/antialiasing.py.
     """
-    return tuple(1 if n >= resolution else math.ceil(2 * resolution / n) for n in size)
+    return tuple(1 if n >= r else math.ceil(2 * r / n) for n, r in zip(size, trained, strict=True))
 
 
 def blocks(

@@ -86,7 +86,7 @@ def make_tables(
     image: biline.Image,
     needed: tuple[Range, Range],
     around: tuple[Range, Range],
-    resolution: int,
+    trained: tuple[int, int],
     mesh: Mesh,
     tolerance: float = TOLERANCE,
 ) -> tuple[Table, Table]:
@@ -99,7 +99,7 @@ def make_tables(
     Args:
       needed: the positions y and x that the tables are asked for.
       around: the positions of the lines, y and x, that are the partners.
-      resolution: at which the generator was trained, px.
+      trained: height and width of the training images, px.
       tolerance: 8-bit steps; infinity leaves the first entries and the middles between them.
 
     Raises:
@@ -111,12 +111,13 @@ def make_tables(
     partners = []
     across = mesh.devices.shape[1] * render.tiling(mesh).tile
     for axis, (low, high) in enumerate(around):
-        count = math.ceil(min((high - low) * (resolution - 1), PARTNERS) / across) * across
+        in_pixels = (high - low) * (trained[axis] - 1)
+        count = math.ceil(min(in_pixels, PARTNERS) / across) * across
         t = low + (high - low) * (np.arange(count) + 0.5) / count
         partners.append(evaluate(image, axis, t, mesh))
-    pitch = 1.0 / (DENSITY * (resolution - 1))
+    pitches = [1.0 / (DENSITY * (r - 1)) for r in trained]
     rows, columns = (
-        _make_table(image, axis, needed[axis], partners[1 - axis], pitch, tolerance, mesh)
+        _make_table(image, axis, needed[axis], partners[1 - axis], pitches[axis], tolerance, mesh)
         for axis in (0, 1)
     )
     return rows, columns

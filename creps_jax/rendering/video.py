@@ -212,7 +212,7 @@ def plan(
       ValueError: the zoom is too deep for float32, or what Painter.plan() raises.
     """
     whole = [n * camera.zoom for n in size]  # Height and width of the whole image at this zoom, px.
-    factors = rendering.antialiasing(whole, painter.resolution)
+    factors = rendering.antialiasing(whole, painter.shape)
     most = rendering.MAX_SIDE_PX / max(size) / (supersample or max(factors))
     if camera.zoom > max(most, 1.0):
         raise ValueError(

@@ -179,13 +179,14 @@ def _centered(
 class Warped(NamedTuple):
     """A picture of `size` px whose pixel (h, w) shows the frame's pixel warp(h, w).
 
-    resolution and sampling say where in the image the frame's pixels are (coordinates.py); a pixel
-    is the mean of supersample rows and columns of samples.
+    trained, the height and width of the training images, and sampling say where in the image the
+    frame's pixels are (coordinates.py); a pixel is the mean of supersample rows and columns of
+    samples.
     """
 
     size: tuple[int, int]
     warp: Map
-    resolution: int
+    trained: tuple[int, int]
     sampling: coordinates.Sampling = coordinates.centers
     supersample: tuple[int, int] = (1, 1)
 
@@ -197,7 +198,7 @@ class Warped(NamedTuple):
         """y and x of the pixels (h, w), arrays that broadcast, fractions allowed: float64."""
         moved = np.broadcast_arrays(*self.warp(h, w, self.size))
         y, x = (
-            self.sampling(at, n, self.resolution) for at, n in zip(moved, self.size, strict=True)
+            self.sampling(at, n, r) for at, n, r in zip(moved, self.size, self.trained, strict=True)
         )
         return y, x
 
@@ -248,7 +249,7 @@ def tables(
     """
     needed = _join(list(itertools.starmap(_reach, pictures)))
     around = _join([_overview(picture) for picture, _ in pictures])
-    return make_tables(image, needed, around, pictures[0][0].resolution, mesh, tolerance)
+    return make_tables(image, needed, around, pictures[0][0].trained, mesh, tolerance)
 
 
 def stream(

@@ -22,7 +22,7 @@ def count(tree: Any) -> int:
 def phases(task: Task) -> Iterator[tuple[str, int, Any]]:
     """Name, interval in steps and lowered program of each phase."""
     config, recipe = task.generator.config, task.recipe
-    shape = (recipe.batch_size, config.resolution, config.resolution, config.image_channels)
+    shape = (recipe.batch_size, *config.shape, config.image_channels)
     state = abstract_state(task)
     images = {
         "image": jax.ShapeDtypeStruct(shape, jnp.uint8),

@@ -270,7 +270,7 @@ def train(run: Run) -> None:
     blocked = interrupts_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step)
     if run.step == 0:
-        reporter.image("reals", 0, samples.reals(run.source, config.data.resolution))
+        reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
     with stop_requests() as stop, contextlib.closing(run.batches), run.checkpoints, reporter:
         while True:
             ended = run.step >= config.total_steps or bool(stop)

@@ -14,10 +14,10 @@ from creps_jax.training.step import Latents, map_latents, synthesize
 GRID_PX = (1024, 2048)  # About the height and width of a grid.
 
 
-def grid_shape(resolution: int) -> tuple[int, int]:
-    """Rows and columns: at most 4 x 8, at least 2 x 2."""
+def grid_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of images of this height and width, px: from 2 x 2 to 4 x 8."""
     return tuple(
-        min(most, max(2, px // resolution)) for px, most in zip(GRID_PX, (4, 8), strict=True)
+        min(most, max(2, px // side)) for side, px, most in zip(shape, GRID_PX, (4, 8), strict=True)
     )
 
 
@@ -27,16 +27,16 @@ def tile(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return images.reshape(rows, columns, h, w, c).swapaxes(1, 2).reshape(rows * h, columns * w, c)
 
 
-def reals(source: Any, resolution: int) -> np.ndarray:
-    """Images spread over the source: uint8 [rows * r, columns * r, c]."""
-    rows, columns = grid_shape(resolution)
+def reals(source: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Images [h, w, c] = [*shape, c] spread over the source: uint8 [rows * h, columns * w, c]."""
+    rows, columns = grid_shape(shape)
     chosen = np.linspace(0, len(source) - 1, rows * columns).astype(int)
     return tile(np.stack([source[int(i)]["image"] for i in chosen]), (rows, columns))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _fakes(task: Task, variables: Any) -> jax.Array:
-    rows, columns = grid_shape(task.generator.config.resolution)
+    rows, columns = grid_shape(task.generator.config.shape)
     config, count = task.generator.config, rows * columns
     z = jax.random.normal(rng.stream(jax.random.key(task.seed), "grid_z", 0), (count, config.z_dim))
     classes = config.num_classes
@@ -53,6 +53,6 @@ def _fakes(task: Task, variables: Any) -> jax.Array:
 
 
 def fakes(task: Task, variables: Any) -> np.ndarray:
-    """The generator's images of the run's fixed latents: uint8 [rows * r, columns * r, c]."""
+    """The generator's images of the run's fixed latents: uint8 [rows * h, columns * w, c]."""
     images = np.asarray(_fakes(task, variables))
-    return tile(images, grid_shape(task.generator.config.resolution))
+    return tile(images, grid_shape(task.generator.config.shape))

@@ -148,7 +148,7 @@ def init_state(task: Task) -> TrainState:
     )
     discriminator = task.discriminator.init(
         rng.stream(root, "init_discriminator", 0),
-        jnp.zeros((1, d.resolution, d.resolution, d.image_channels)),
+        jnp.zeros((1, *d.shape, d.image_channels)),
         jnp.zeros((1, d.num_classes)),
     )
     return begin(task, generator, discriminator)

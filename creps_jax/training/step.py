@@ -107,7 +107,7 @@ def draw(task: Task, step: Array, p: Array | None = None) -> Draws:
         return Augmentation(*(draw_amounts(key, recipe.batch_size, p) for key in keys))
 
     half = recipe.batch_size // recipe.path_length_batch_shrink
-    shape = (half, config.resolution, config.resolution, config.image_channels)
+    shape = (half, *config.shape, config.image_channels)
     return Draws(
         g_main=latents("g_main", recipe.batch_size),
         path_length=latents("path_length", half),
@@ -120,7 +120,7 @@ def draw(task: Task, step: Array, p: Array | None = None) -> Draws:
 def train_step(
     task: Task, phases: Phases, state: TrainState, batch: dict[str, Array]
 ) -> tuple[TrainState, Metrics]:
-    """One step on a batch of the pipeline: {'image': uint8 [N, r, r, channels], 'label': [N]}."""
+    """One step on a batch of the pipeline: {'image': uint8 [N, H, W, channels], 'label': [N]}."""
     p = state.augment and state.augment.p
     return update(task, phases, state, *prepare(task, state.step, p, batch))
 
@@ -169,9 +169,11 @@ def phase(function: Callable[..., tuple[TrainState, Metrics]]) -> Callable[..., 
 
 
 def synthesize(task: Task, variables: Any, ws: Array) -> Array:
-    """ws [n, L, w_dim] -> images on the training grid [n, r, r, channels]."""
-    t = jnp.asarray(coordinates.training_positions(task.generator.config.resolution))
-    rows, columns = task.generator.apply(variables, ws, t, t, method="row_and_column_lines")
+    """ws [n, L, w_dim] -> images on the training grid [n, H, W, channels]."""
+    y, x = map(coordinates.training_positions, task.generator.config.shape)
+    rows, columns = task.generator.apply(
+        variables, ws, jnp.asarray(y), jnp.asarray(x), method="row_and_column_lines"
+    )
     rows = sharding.constrain(task.mesh, "row_lines", rows)
     columns = sharding.constrain(task.mesh, "column_lines", columns)
     return sharding.constrain(task.mesh, "images", paint(task, variables, ws, rows, columns))

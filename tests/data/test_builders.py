@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from creps_jax import cli
 from creps_jax.data import builders
-from creps_jax.data.decode import fit, fit_shorter
+from creps_jax.data.decode import cover, fit
 from creps_jax.data.sources import open_source
 from tests.data.test_sources import data_config
 
@@ -137,12 +137,12 @@ def test_a_set_is_built_from_what_its_publishers_hand_out(name, manual, sets):
     assert builder.info.citation and builder.info.homepage and builder.info.description
     records = builder.as_data_source(split="train")
     assert len(records) == COUNT
-    scale = fit_shorter if name == "flickr_scenery" else lambda image, size: fit(image, size, size)
+    scale = cover if name == "flickr_scenery" else fit
     for record, original in zip(records, originals, strict=True):
-        np.testing.assert_array_equal(record["image"], np.asarray(scale(original, 256)))
-    source = open_source(data_config(f"tfds:{name}/256", resolution=256, resize=True))
+        np.testing.assert_array_equal(record["image"], np.asarray(scale(original, 256, 256)))
+    source = open_source(data_config(f"tfds:{name}/256", shape=(256, 256), resize=True))
     for index, original in enumerate(originals):
-        expected = np.asarray(fit(scale(original, 256), 256, 256))
+        expected = np.asarray(fit(scale(original, 256, 256), 256, 256))
         np.testing.assert_array_equal(source[index]["image"], expected)
 
 
@@ -164,9 +164,9 @@ def test_the_publishers_own_thumbnails_are_taken_at_their_size(manual, sets):
 def test_scenery_can_be_cropped_at_random(manual):
     originals = publish_flickr_scenery(manual)
     build("flickr_scenery/256", manual)
-    config = data_config("tfds:flickr_scenery/256", resolution=256, random_crop=True)
+    config = data_config("tfds:flickr_scenery/256", shape=(256, 256), random_crop=True)
     source = open_source(config)
-    expected = fit_shorter(originals[1], 256)
+    expected = cover(originals[1], 256, 256)
     np.testing.assert_array_equal(source[1]["image"], np.asarray(expected))
     assert source[1]["image"].shape[1] > 256
 

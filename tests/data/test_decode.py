@@ -11,8 +11,8 @@ from sklearn.datasets import load_sample_images
 
 from creps_jax.data.decode import (
     UnreadableError,
+    cover,
     fit,
-    fit_shorter,
     is_plain,
     read_image,
     read_plain_png,
@@ -227,10 +227,10 @@ def test_fit_takes_the_centre_and_scales_with_lanczos(photo):
     assert fit(photo, 64, 128) == panorama
 
 
-def test_fit_shorter_keeps_the_whole_image(photo):
-    assert fit_shorter(photo, 100) == photo.resize((150, 100), Image.Resampling.LANCZOS)
-    assert fit_shorter(photo.crop((0, 0, 200, 1)), 3).size == (600, 3)
-    assert fit_shorter(photo, 200) is photo and fit(photo, 200, 300) is photo
+def test_cover_keeps_the_whole_image(photo):
+    assert cover(photo, 100, 100) == photo.resize((150, 100), Image.Resampling.LANCZOS)
+    assert cover(photo.crop((0, 0, 200, 1)), 3, 3).size == (600, 3)
+    assert cover(photo, 200, 200) is photo and fit(photo, 200, 300) is photo
 
 
 def chunk(kind, body):
@@ -269,7 +269,7 @@ def test_a_plain_file_has_nothing_to_convert(photo):
 @pytest.mark.parametrize("settings", [{}, {"compress_level": 0}, {"optimize": True}])
 def test_plain_png_files_are_read_as_pillow_reads_them(photo, mode, channels, settings):
     image = photo.crop((0, 0, 200, 200)).convert(mode)
-    plain = read_plain_png(encode(image, **settings), 200, channels)
+    plain = read_plain_png(encode(image, **settings), 200, 200, channels)
     assert plain.shape == (200, 200, channels) and plain.dtype == np.uint8
     np.testing.assert_array_equal(plain.squeeze(), np.asarray(image))
 
@@ -297,8 +297,12 @@ def test_other_files_are_not_plain(photo):
         "empty": (b"", 100, 3),
         "damaged pixels": (plain[:300] + bytes([plain[300] ^ 1]) + plain[301:], 100, 3),
     }  # fmt: skip
-    assert read_plain_png(plain, 100, 3) is not None
-    assert [why for why, file in others.items() if read_plain_png(*file) is not None] == []
+    assert read_plain_png(plain, 100, 100, 3) is not None
+    assert [
+        why
+        for why, (file, side, channels) in others.items()
+        if read_plain_png(file, side, side, channels) is not None
+    ] == []
 
 
 def test_sixteen_bit_and_interlaced_files_are_not_plain(photo):
@@ -306,4 +310,4 @@ def test_sixteen_bit_and_interlaced_files_are_not_plain(photo):
     for at, value in ((24, 16), (28, 1)):  # depth and interlacing
         header = bytearray(plain[16:29])
         header[at - 16] = value
-        assert read_plain_png(plain[:8] + chunk(b"IHDR", header) + plain[33:], 8, 3) is None
+        assert read_plain_png(plain[:8] + chunk(b"IHDR", header) + plain[33:], 8, 8, 3) is None

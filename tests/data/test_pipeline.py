@@ -19,7 +19,7 @@ SIZE = 8
 
 def data_config(source, **changes):
     defaults = dict(
-        source=source, resolution=SIZE, image_channels=3, num_classes=0, mirror=True,
+        source=source, shape=(SIZE, SIZE), image_channels=3, num_classes=0, mirror=True,
         resize=False, random_crop=False, max_unreadable=0.0, threads=2, workers=0,
     )  # fmt: skip
     return DataConfig(**(defaults | changes))
@@ -214,7 +214,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
             from creps_jax.data.sources import open_source
 
             if __name__ == "__main__":
-                config = DataConfig("procedural:9", 8, 3, 0, True, False, False, 0.0, 2, 2)
+                config = DataConfig("procedural:9", (8, 8), 3, 0, True, False, False, 0.0, 2, 2)
                 iterator = make_iterator(open_source(config), config, 4, 0)
                 print(next(iterator)["image"].shape, flush=True)
                 time.sleep(600)
@@ -244,7 +244,7 @@ def test_a_closed_iterator_ends_without_noise(tmp_path):
             from creps_jax.data.sources import open_source
 
             def main():
-                config = DataConfig("procedural:9", 8, 3, 0, True, False, False, 0.0, 2, 1)
+                config = DataConfig("procedural:9", (8, 8), 3, 0, True, False, False, 0.0, 2, 1)
                 iterator = make_iterator(open_source(config), config, 4, 0)
                 print(next(iterator)["image"].shape)
                 iterator.close()

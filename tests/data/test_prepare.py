@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from creps_jax import cli
 from creps_jax.data import prepare
 from creps_jax.data.containers import open_container
-from creps_jax.data.decode import fit, fit_shorter
+from creps_jax.data.decode import cover, fit
 from creps_jax.data.sources import open_source
 from tests.data.test_sources import data_config
 from tests.processes import children, is_running, wait_until
@@ -114,9 +114,9 @@ def test_other_shapes_are_cropped_from_the_middle(photos, tmp_path, size):
 def test_without_crop_the_whole_image_is_kept_for_random_crops(photos, tmp_path):
     made(f"--source={photos}", "--size=40", "--no-crop", f"--out={tmp_path}/a.zip")
     pixels = images(tmp_path / "a.zip")[0]["00000/img00000000.png"]
-    np.testing.assert_array_equal(pixels, np.asarray(fit_shorter(crop(0), 40)))
+    np.testing.assert_array_equal(pixels, np.asarray(cover(crop(0), 40, 40)))
     assert pixels.shape == (40, 60, 3)
-    config = data_config(f"zip:{tmp_path}/a.zip", resolution=40, random_crop=True)
+    config = data_config(f"zip:{tmp_path}/a.zip", shape=(40, 40), random_crop=True)
     assert open_source(config)[0]["image"].shape == (40, 60, 3)
 
 

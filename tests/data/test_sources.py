@@ -29,7 +29,7 @@ def no_cache(monkeypatch):
 
 def data_config(source, **changes):
     defaults = dict(
-        source=str(source), resolution=SIZE, image_channels=3, num_classes=0, mirror=False,
+        source=str(source), shape=(SIZE, SIZE), image_channels=3, num_classes=0, mirror=False,
         resize=False, random_crop=False, max_unreadable=0.5, threads=2, workers=0,
     )  # fmt: skip
     return DataConfig(**(defaults | changes))
@@ -219,9 +219,9 @@ class TestIndex:
 
     def test_is_redone_when_other_sizes_become_errors(self, folder, tmp_path):
         index = tmp_path / "index.json"
-        open_source(data_config(f"folder:{folder}", resolution=16, resize=True), index)
+        open_source(data_config(f"folder:{folder}", shape=(16, 16), resize=True), index)
         with pytest.raises(ValueError, match="resolution=16"):
-            open_source(data_config(f"folder:{folder}", resolution=16), index)
+            open_source(data_config(f"folder:{folder}", shape=(16, 16)), index)
 
     @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": 1}'])
     def test_is_redone_when_it_is_broken(self, folder, tmp_path, checks, content):
@@ -331,3 +331,15 @@ def test_a_small_set_is_decoded_once_and_equal(folder, monkeypatch):
     np.testing.assert_array_equal(cached.label_counts, plain.label_counts)
     with pytest.raises(OSError, match=r"no longer is"):
         plain[0]
+
+
+def test_images_that_are_not_square_come_in_their_shape_and_others_are_refused(tmp_path):
+    Image.new("RGB", (8, 16)).save(tmp_path / "a.png")
+    source = f"folder:{tmp_path}"
+    assert open_source(data_config(source, shape=(16, 8)))[0]["image"].shape == (16, 8, 3)
+    wide = data_config(source, shape=(8, 16))
+    with pytest.raises(ValueError, match=r"8x16 pixels .*resolution=8 and width=16"):
+        open_source(wide)
+    resized = data_config(source, shape=(8, 16), resize=True)
+    assert open_source(resized)[0]["image"].shape == (8, 16, 3)
+    assert open_source(data_config("procedural:2", shape=(8, 16)))[1]["image"].shape == (8, 16, 3)

@@ -251,6 +251,6 @@ def test_a_block_that_is_no_power_of_two_is_refused():
 
 def test_the_arrays_of_a_network_without_its_top_block_are_refused():
     convert, arrays = NETWORKS["generator"]
-    top = convert(arrays)[0].config.resolution
+    top = convert(arrays)[0].config.shape[0]
     kept = {k: v for k, v in arrays.items() if not k.startswith(f"synthesis.b{top}.")}
     refuses(convert, kept, f"synthesis.decoder_{top}.0.weight")

@@ -60,7 +60,7 @@ def make_generator(resolution=16, image_channels=3, num_classes=0):
 
 def generator_arguments(config, n=1, size=1):
     """z, c, y and x of n images of size x size."""
-    t = positions(0, size, size, config.resolution)
+    t = positions(0, size, size, config.shape[0])
     return normal(n, config.z_dim), np.eye(n, config.num_classes, dtype=np.float32), t, t
 
 

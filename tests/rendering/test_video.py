@@ -229,7 +229,7 @@ def test_pixels_larger_than_training_pixels_are_means(painter):
     np.testing.assert_array_equal(
         picture(painter, far, (64, 64)), picture(painter, far, (64, 64), supersample=4)
     )
-    assert auto.supersample[0] * 64 * far.zoom >= 2 * painter.resolution
+    assert auto.supersample[0] * 64 * far.zoom >= 2 * painter.shape[0]
 
 
 def test_the_cells_of_a_grid_are_the_pictures_of_their_walks(painter):

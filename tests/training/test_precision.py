@@ -35,7 +35,7 @@ def begun(task):
 
 def curves(task):
     """The metrics of each step on procedural scenes: name -> [steps that have it]."""
-    size, channels = CONFIG.data.resolution, CONFIG.data.image_channels
+    (size, _), channels = CONFIG.data.shape, CONFIG.data.image_channels
     scenes = np.stack([procedural.scene(i, size, channels) for i in range(64)])
     layout = sharding.named(task.mesh, "batch")
     state, collected = begun(task), {}
@@ -80,7 +80,7 @@ def products(task, inputs, function):
 def test_only_products_of_lines_pixels_and_convolutions_are_in_the_compute_dtype(dtype):
     task = task_in(dtype)
     state = jax.eval_shape(lambda: init_state(task))
-    size = CONFIG.data.resolution
+    size, _ = CONFIG.data.shape
     latents = step.Latents(jnp.zeros((2, CONFIG.generator.z_dim)), jnp.zeros((2, 0)))
     images = jnp.zeros((2, size, size, CONFIG.data.image_channels))
 

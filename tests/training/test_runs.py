@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import creps_jax
 from creps_jax import cli
 from creps_jax.checkpoint import Checkpoints, load_ema
 from creps_jax.config import parse
@@ -296,3 +297,26 @@ def test_a_killed_run_leaves_no_decoding_process(cache, tmp_path):
         os.kill(process.pid, signal.SIGKILL)  # The process alone, not its group.
         process.communicate()
     wait_until(lambda: not any(map(is_running, started)))
+
+
+def test_a_run_on_portraits_paints_portraits(cache, tmp_path):
+    folder, workdir = tmp_path / "images", tmp_path / "run"
+    folder.mkdir()
+    for i in range(8):
+        Image.new("RGB", (8, 16), (30 * i, 100, 200 - 20 * i)).save(folder / f"{i}.png")
+    of_shape = ("--config.resolution=16", "--config.width=8")
+    finish(start(workdir, 3, cache, *of_shape, f"--config.data.source=folder:{folder}"))
+    with Image.open(workdir / "reals.png") as reals:
+        assert reals.size == (8 * 8, 4 * 16)
+    painter = creps_jax.load(workdir)
+    whole = painter.render(0, size=(300, 150))
+    assert painter.render(0).shape == (16, 8, 3)
+    assert painter.render(0, size=32).shape == (32, 16, 3)
+    window = (100, 20, 290, 140)
+    np.testing.assert_array_equal(
+        painter.render(0, size=300, window=window), whole[100:290, 20:140]
+    )
+    # What is turned by a right angle about the middle of a square is a picture turned, unsheared.
+    still = painter.render(0, size=(33, 33), dtype=np.float32)
+    turned = painter.render(0, size=(33, 33), dtype=np.float32, warp="rotate:90")
+    np.testing.assert_allclose(turned, np.rot90(still, -1), atol=0.01)

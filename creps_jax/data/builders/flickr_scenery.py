@@ -7,7 +7,7 @@ from PIL import Image
 
 from creps_jax.data.builders.manual import Config, Entry, ManualImages
 from creps_jax.data.containers import Container, open_container
-from creps_jax.data.decode import fit_shorter
+from creps_jax.data.decode import cover
 
 
 class FlickrScenery(ManualImages):
@@ -44,7 +44,8 @@ class FlickrScenery(ManualImages):
         return container, [Entry(name) for name in container.images()]
 
     def resize(self, image: Image.Image) -> Image.Image:
-        return fit_shorter(image, self.builder_config.resolution)
+        size = self.builder_config.resolution
+        return cover(image, size, size)
 
     def image_shape(self) -> tuple[int | None, int | None, int]:
         return (None, None, 3)
