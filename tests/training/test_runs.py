@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from creps_jax import cli
 from creps_jax.checkpoint import load_ema
+from creps_jax.distributed import STOPPED
 from creps_jax.training import loop
 from experiments import kill_hunt
 from experiments.kill_hunt import finish, kill_in_flight, newest_step, same, start
@@ -99,7 +100,7 @@ def test_a_run_lengthened_and_stopped_is_the_unbroken_run(unbroken, cache, tmp_p
     while newest_step(tmp_path) < 4 and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # As a terminal does it: the worker gets it too.
-    output = finish(process)
+    output = finish(process, STOPPED)
     assert "Continuing" in output and "Stopped after" in output and "Traceback" not in output
     output = finish(start(tmp_path, STEPS, cache))
     assert "Continuing" in output and "Finished" in output
