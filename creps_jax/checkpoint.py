@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
@@ -110,8 +111,11 @@ class Checkpoints:
         if jax.process_index() == 0:
             self._set_damaged_aside()
         multihost_utils.sync_global_devices("creps_jax: damaged checkpoints are set aside")
-        if folders := _step_folders(self._directory):
-            return int(folders[-1].name)
+        folders = _step_folders(self._directory)
+        # Process 0's word: what another sees on a network's disk may be older.
+        newest = np.int32(int(folders[-1].name) if folders else -1)
+        if (step := int(multihost_utils.broadcast_one_to_all(newest))) >= 0:
+            return step
         if damaged := sorted(folder.name for folder in self._directory.glob("damaged-*")):
             raise ValueError(
                 f"every checkpoint in {self._directory} is damaged ({', '.join(damaged)}): put an "

@@ -1,17 +1,27 @@
-"""Train: python -m creps_jax.main --config=configs/church.py --workdir=runs/church."""
+"""Train: python -m creps_jax.main --config=configs/church.py --workdir=runs/church.
+
+Exit codes:
+  0   finished
+  1   an error, in one line
+  69  a process of several is lost; all, started again, continue from the last checkpoint
+  75  stopped by SIGTERM or Ctrl-C: the state is saved, and the same command continues
+"""
 
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from creps_jax import distributed
 from creps_jax.config import field_types
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -22,6 +32,17 @@ _WORKDIR = flags.DEFINE_string(
 )
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the config, the networks' sizes and the step's costs, and exit."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "Of several processes: HOST:PORT of process 0, or 'auto' on a TPU pod. SLURM's and Open MPI's "
+    "need no flags.",
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, for --coordinator.")
+_PROCESS = flags.DEFINE_integer("process", None, "Index of this process, for --coordinator.")
+_WAIT_SEC = flags.DEFINE_integer(
+    "wait_sec", 300, "Seconds that processes wait for each other at the start.", lower_bound=1
 )
 
 
@@ -46,7 +67,18 @@ def main(argv: list[str]) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")  # float32 means float32.
     with one_line_errors():
         config = json.loads(_CONFIG.value.to_json())
+    try:
+        cluster = distributed.cluster_of(
+            _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, os.environ
+        )
+    except ValueError as error:
+        sys.exit(f"Error: {error}")
+    with distributed.joined(cluster, _WAIT_SEC.value):
+        run(config)
 
+
+def run(config: dict[str, Any]) -> None:
+    """The work of one process; it ends the program with a code other than 0 unless it finishes."""
     try:
         from creps_jax.training import dry_run, loop  # Slow to import: flags are checked before.
     except ModuleNotFoundError as error:
@@ -62,9 +94,11 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)  # Nothing had begun.
     try:
-        loop.train(run)
+        finished = loop.train(run)
     except (FloatingPointError, OSError) as error:
         sys.exit(f"Error: {error}")
+    if not finished:
+        sys.exit(distributed.STOPPED)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

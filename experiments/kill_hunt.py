@@ -87,10 +87,10 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen) -> str:
-    """What the process printed, once it has ended well."""
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    """What the process printed, once it has ended with that exit code."""
     output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
+    assert process.returncode == code, output
     return output
 
 

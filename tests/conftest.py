@@ -30,6 +30,7 @@ jax.config.update("jax_debug_key_reuse", True)
 # With several processes the longest files must start first, or one of them ends alone.
 LONGEST = [
     "test_runs.py",
+    "test_hosts.py",
     "test_parity.py",
     "test_step.py",
     "test_restart.py",

@@ -38,7 +38,8 @@ def make_iterator(
 ) -> BatchIterator:
     """Endless batches {'image': uint8 [N, H, W, C], 'label': int32 [N]} of this process's share.
 
-    `batch_size` is that of all processes together; N = batch_size / process_count. Every epoch is
+    `batch_size` is that of all processes together; N = batch_size / process_count: the first
+    process has the first N examples of the batch that one process would have. Every epoch is
     another permutation of the whole source. The state, {'global_next_index': int}, is that of all
     processes: it restores the exact next batch on any number of processes, threads and workers.
     """
@@ -51,6 +52,8 @@ def make_iterator(
         dataset = dataset.random_map(functools.partial(_crop, config.shape))
     if config.mirror:
         dataset = dataset.random_map(_mirror)
+    if process_count > 1:
+        dataset = _Shares(dataset, batch_size, process_count)
     if config.workers and not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags; not all callers have any.
     return iter(
@@ -65,6 +68,25 @@ def make_iterator(
             else None,
         )
     )
+
+
+class _Shares(grain.MapDataset):
+    """Reordered within each batch, so that Grain's every nth example makes contiguous shares."""
+
+    def __init__(self, parent: grain.MapDataset, batch_size: int, process_count: int):
+        super().__init__(parent)
+        self._batch_size, self._process_count = batch_size, process_count
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, place = divmod(index, self._batch_size)
+        nth, process = divmod(place, self._process_count)
+        share = self._batch_size // self._process_count
+        return self._parent[batch * self._batch_size + process * share + nth]
 
 
 class _Guarded:

@@ -12,6 +12,7 @@ from typing import IO, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from creps_jax import sharding
 from creps_jax.checkpoint import Checkpoints, check_config
@@ -34,7 +35,7 @@ class Run:
     raw_config: dict[str, Any]
     config: RunConfig
     workdir: Path
-    lock: IO[str]  # held open: no other process trains in the workdir
+    lock: IO[str] | None  # held open by process 0: no other run trains in the workdir
     task: Task
     source: Source
     batches: BatchIterator
@@ -96,14 +97,16 @@ def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
         raise ValueError(f"--workdir={workdir} is a file; give the folder of a run")
     workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as released_on_error:
-        lock = released_on_error.enter_context(lock_folder(workdir))
+        lock = None
+        if jax.process_index() == 0:
+            lock = released_on_error.enter_context(lock_folder(workdir))
         run = begin_or_continue(raw_config, config, workdir, lock)
         released_on_error.pop_all()  # From here on the run holds the lock.
     return run
 
 
 def begin_or_continue(
-    raw_config: dict[str, Any], config: RunConfig, workdir: Path, lock: IO[str]
+    raw_config: dict[str, Any], config: RunConfig, workdir: Path, lock: IO[str] | None
 ) -> Run:
     """The rest of `prepare`, in the locked workdir."""
     checkpoints = Checkpoints(workdir, config.checkpoint_keep)
@@ -260,8 +263,11 @@ def interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def train(run: Run) -> None:
+def train(run: Run) -> bool:
     """Train to the end, or to a request to stop; either way the last state is saved.
+
+    Returns whether the end was reached. A request to one of several processes stops all of them
+    at the same step, which JAX agrees on.
 
     Raises:
       FloatingPointError: a loss is not finite; the checkpoints are those of before.
@@ -269,11 +275,16 @@ def train(run: Run) -> None:
     config = run.config
     blocked = interrupts_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step)
-    if run.step == 0:
+    if run.step == 0 and jax.process_index() == 0:
         reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
-    with stop_requests() as stop, contextlib.closing(run.batches), run.checkpoints, reporter:
+    begun = run.step
+    # Of several processes, JAX takes the requests.
+    requests = stop_requests() if jax.process_count() == 1 else contextlib.nullcontext([])
+    with requests as received, contextlib.closing(run.batches), run.checkpoints, reporter:
         while True:
-            ended = run.step >= config.total_steps or bool(stop)
+            # Counted from where this start began, as JAX does.
+            stop = bool(received) or multihost_utils.reached_preemption_sync_point(run.step - begun)
+            ended = run.step >= config.total_steps or stop
             if run.step % config.grid_steps == 0 or run.step >= config.total_steps:
                 with reporter.pause():
                     reporter.image("fakes", run.step, samples.fakes(run.task, run.state.g_ema))
@@ -287,7 +298,7 @@ def train(run: Run) -> None:
                 with reporter.waiting_for_data(), blocked():
                     batch = to_devices(run.task, next(run.batches))
             except RuntimeError:
-                if stop:
+                if received:
                     continue  # The request ended Grain's workers too.
                 raise
             with jax.transfer_guard("disallow"):
@@ -296,8 +307,10 @@ def train(run: Run) -> None:
             run.step += 1
             reporter.step(run.step, phases, metrics)
     done = f"{run.step} of {config.total_steps} steps"
+    finished = run.step >= config.total_steps
     stopped = f"Stopped after {done}; the same command continues."
-    print(stopped if stop else f"Finished: {done}.", flush=True)
+    print(f"Finished: {done}." if finished else stopped, flush=True)
+    return finished
 
 
 def to_devices(task: Task, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:

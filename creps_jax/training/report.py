@@ -72,27 +72,34 @@ def duration(seconds: float) -> str:
 
 
 class Reporter:
-    """Collects the metrics of steps and reports their means; a context manager."""
+    """Collects the metrics of steps and reports their means; a context manager.
+
+    Of several processes, only process 0 writes.
+    """
 
     def __init__(self, workdir: Path, raw_config: dict[str, Any], config: RunConfig, step: int):
         self._workdir, self._config = workdir, config
+        self._collected: list[dict[str, jax.Array]] = []
+        self._compiled: set[Phases] = set()
+        self._timed_from = step
+        self._start_interval()
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
         (workdir / "config.json").write_text(json.dumps(raw_config, indent=2) + "\n")
         forget_after(workdir / METRICS, step)
         self._metrics_file = (workdir / METRICS).open("a")
         self._writer = metric_writers.SummaryWriter(str(workdir))
         if step == 0:
             self._writer.write_hparams(flatten(raw_config))
-        self._collected: list[dict[str, jax.Array]] = []
-        self._compiled: set[Phases] = set()
-        self._timed_from = step
-        self._start_interval()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._writer.close()
-        self._metrics_file.close()
+        if self._writes:
+            self._writer.close()
+            self._metrics_file.close()
 
     def _start_interval(self) -> None:
         self._started = time.perf_counter()
@@ -150,16 +157,22 @@ class Reporter:
                 "time/data_share": self._waited_sec / seconds,
             }
         scalars["memory/peak_mib"] = peak_memory_mib()
+        self._timed_from = step
+        if self._writes:
+            self._write(step, kimg, scalars)
+        self._start_interval()
+
+    def _write(self, step: int, kimg: float, scalars: dict[str, float]) -> None:
         self._metrics_file.write(json.dumps({"step": step, "kimg": kimg, **scalars}) + "\n")
         self._metrics_file.flush()
         self._writer.write_scalars(step, scalars)
         self._writer.flush()
         print(progress_line(step, kimg, self._config, scalars), flush=True)
-        self._timed_from = step
-        self._start_interval()
 
     def image(self, name: str, step: int, picture: np.ndarray) -> None:
         """Write a grid, uint8 [h, w, c], as <name>.png or <name>_<kimg>.png, and to TensorBoard."""
+        if not self._writes:
+            return
         kimg = step * self._config.recipe.batch_size / 1000
         stem = name if name == "reals" else f"{name}_{kimg:010.3f}"
         path = self._workdir / f"{stem}.png"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from creps_jax import rng
+from creps_jax import rng, sharding
 from creps_jax.training.state import Task
 from creps_jax.training.step import Latents, map_latents, synthesize
 
@@ -49,7 +49,8 @@ def _fakes(task: Task, variables: Any) -> jax.Array:
         return jnp.clip(image * 127.5 + 128.0, min=0.0, max=255.0).astype(jnp.uint8)
 
     # One after the other: memory does not grow with the grid.
-    return jax.lax.map(one, Latents(z, c))
+    images = jax.lax.map(one, Latents(z, c))
+    return sharding.constrain(task.mesh, "state", images)  # Whole in every process.
 
 
 def fakes(task: Task, variables: Any) -> np.ndarray:

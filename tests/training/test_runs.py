@@ -20,6 +20,7 @@ import creps_jax
 from creps_jax import cli
 from creps_jax.checkpoint import Checkpoints, load_ema
 from creps_jax.config import parse
+from creps_jax.distributed import STOPPED
 from creps_jax.interop import official
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
@@ -110,7 +111,7 @@ def test_a_run_lengthened_and_stopped_is_the_unbroken_run(unbroken, cache, tmp_p
     while newest_step(tmp_path) < 4 and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # As a terminal does it: the worker gets it too.
-    output = finish(process)
+    output = finish(process, STOPPED)
     assert "Continuing" in output and "Stopped after" in output and "Traceback" not in output
     output = finish(start(tmp_path, STEPS, cache))
     assert "Continuing" in output and "Finished" in output
