@@ -19,14 +19,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from creps_jax.config import parse
+
 DIRECTIONS = 512
 
 
-def grid_images(path: Path, resolution: int) -> np.ndarray:
-    """The images of a grid, flattened: float [N, r * r * channels], in [0, 1]."""
+def grid_images(path: Path, height: int, width: int) -> np.ndarray:
+    """The images of a grid, flattened: float [N, height * width * channels], in [0, 1]."""
     grid = np.asarray(Image.open(path), np.float64) / 255
-    rows, columns = grid.shape[0] // resolution, grid.shape[1] // resolution
-    images = grid.reshape(rows, resolution, columns, resolution, -1).swapaxes(1, 2)
+    rows, columns = grid.shape[0] // height, grid.shape[1] // width
+    images = grid.reshape(rows, height, columns, width, -1).swapaxes(1, 2)
     return images.reshape(rows * columns, -1)
 
 
@@ -64,11 +66,11 @@ def main() -> None:
     arguments = parser.parse_args()
     workdir, out = arguments.workdir, arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    resolution = json.loads((workdir / "config.json").read_text())["resolution"]
+    shape = parse(json.loads((workdir / "config.json").read_text())).data.shape
     metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    reals = grid_images(workdir / "reals.png", resolution)
+    reals = grid_images(workdir / "reals.png", *shape)
     distances = [
-        (float(p.stem.split("_")[1]), sliced_wasserstein(grid_images(p, resolution), reals))
+        (float(p.stem.split("_")[1]), sliced_wasserstein(grid_images(p, *shape), reals))
         for p in sorted(workdir.glob("fakes_*.png"))
     ]
     with (out / "distances.csv").open("w", newline="") as file:

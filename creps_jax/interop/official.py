@@ -127,6 +127,8 @@ def generator_names(config: GeneratorConfig) -> dict[str, Any]:
 def discriminator_names(config: DiscriminatorConfig) -> dict[str, Any]:
     """The discriminator's variables with official names in the place of the arrays."""
     blocks = [2 ** (i + 2) for i in range(len(config.channels) - 1, 0, -1)]
+    # The official program knows squares only; what is flattened in another shape has another name.
+    fc = "b4.fc" if config.base == (4, 4) else "b{}x{}.fc".format(*config.base)
     params = {
         "from_rgb": _linear(f"b{blocks[0]}.fromrgb"),
         "blocks": [
@@ -138,7 +140,7 @@ def discriminator_names(config: DiscriminatorConfig) -> dict[str, Any]:
             for b in blocks
         ],
         "conv": _linear("b4.conv"),
-        "fc": _linear("b4.fc"),
+        "fc": _linear(fc),
         "out": _linear("b4.out"),
     }
     if config.num_classes:
@@ -250,14 +252,12 @@ def _layout(name: str, ours: tuple[int, ...]) -> Layout:
         return reshaped(1, ours[0], 1, ours[1])
     if name == "synthesis.b4.input.freqs":
         return reshaped(1, ours[0] * ours[1])
-    if name == "b4.fc.weight":  # Flattened as C, H, W there, as H, W, C here.
-        fan_in, fan_out = ours
+    if re.fullmatch(r"b\w+\.fc\.weight", name):  # Flattened as C, H, W there, as H, W, C here.
+        fan_in, fan_out = ours  # C = fan_out
         return Layout(
             (fan_out, fan_in),
-            lambda a: a.reshape(fan_out, fan_in // 16, 16).transpose(2, 1, 0).reshape(ours),
-            lambda a: (
-                a.reshape(16, fan_in // 16, fan_out).transpose(2, 1, 0).reshape(fan_out, fan_in)
-            ),
+            lambda a: a.reshape(fan_out, fan_out, -1).transpose(2, 1, 0).reshape(ours),
+            lambda a: a.reshape(-1, fan_out, fan_out).transpose(2, 1, 0).reshape(fan_out, fan_in),
         )
     if len(ours) == 4:
         return Layout(

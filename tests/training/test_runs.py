@@ -206,6 +206,7 @@ def by_name(task, state):
         # Blocks are matched by their resolution, and what is decoded last is last.
         ({"resolution": 16}, r"synthesis\.(b16|decoder_16)\.|D/b16\."),
         ({"num_classes": 3}, r"mapping\.|D/b4\.out"),
+        ({"resolution": 10}, r"D/b5x5\.fc\."),
     ],
 )
 def test_fine_tuning_takes_what_fits_and_tells_the_rest(unbroken, changes, left, tmp_path, capsys):
