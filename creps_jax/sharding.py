@@ -36,7 +36,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, row: int = 1, column:
             f"layout.row={row} x layout.column={column} devices an image do not divide the "
             f"{len(devices)} devices"
         )
-    if jax.local_device_count() % (row * column) and len(devices) > 1:
+    if jax.local_device_count() % (row * column):
         raise ValueError(
             f"layout.row={row} x layout.column={column} devices an image must lie in one process: "
             f"they do not divide its {jax.local_device_count()} devices"

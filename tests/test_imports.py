@@ -13,7 +13,7 @@ ROOT = pathlib.Path(creps_jax.__file__).parent
 
 # Of ours, a part may import itself, these, and what may be imported by anybody. A module belongs
 # to the part with the longest name that it begins with; one that belongs to none has no arrows.
-STEP = ("training.losses", "training.augment", "training.state", "training.step")
+STEP = tuple(f"training.{name}" for name in ("losses", "augment", "draws", "state", "step"))
 ALL = ("",)
 FOR_ANYBODY = ("config", "rng", "sharding")
 MAY_IMPORT = {

@@ -17,6 +17,7 @@ from creps_jax.model import coordinates
 from creps_jax.model.generator import repeat_w
 from creps_jax.sharding import make_mesh, named
 from creps_jax.training import augment, losses, step
+from creps_jax.training.draws import Augmentation, Draws, Latents
 from creps_jax.training.state import Task, begin
 
 pytestmark = pytest.mark.parity
@@ -315,12 +316,12 @@ def recorded_step(arrays, t, recipe):
     noise = arrays.entries.get(
         f"iter{t}/pl_noise_unit", np.zeros((half, channels, size, size), np.float32)
     )
-    draws = step.Draws(
-        g_main=step.Latents(arrays[f"iter{t}/z_Gmain"], c),
-        path_length=step.Latents(z_reg[:half], c[:half]),
+    draws = Draws(
+        g_main=Latents(arrays[f"iter{t}/z_Gmain"], c),
+        path_length=Latents(z_reg[:half], c[:half]),
         noise=nhwc(noise),
-        d_main=step.Latents(arrays[f"iter{t}/z_Dmain"], c),
-        augmentation=None,
+        d_main=Latents(arrays[f"iter{t}/z_Dmain"], c),
+        augmentation=Augmentation(),
     )
     return step.Batch(real, c), draws
 

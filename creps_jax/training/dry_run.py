@@ -34,7 +34,7 @@ def phases(task: Task) -> Iterator[tuple[str, int, Any]]:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout),
         (images, *jax.eval_shape(step.prepare, task, state.step, p, images)),
     )
-    seen = draws.augmentation or step.Augmentation(None, None, None, None)
+    seen = draws.augmentation
     due = step.phases_of(task, 0)  # At step 0 all are due that ever are.
     yield "prepare", 1, step.prepare.lower(task, state.step, p, images)
     yield "G main", 1, step.g_main.lower(task, state, draws.g_main, seen.g_main)

@@ -5,7 +5,7 @@ Each phase draws its own latents and makes its own optimiser update. A step is t
 step and a regularised one share the programs of the phases that both have, and none is compiled
 twice. Each phase donates the state that it is given.
 
-Notation: N batch, h N / path_length_batch_shrink, L num_ws. Images [N, r, r, channels] in [-1, 1].
+Notation: N batch, h N / path_length_batch_shrink, L num_ws. Images [N, H, W, channels] in [-1, 1].
 """
 
 import functools
@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from creps_jax import rng, sharding
+from creps_jax import sharding
 from creps_jax.model import coordinates
 from creps_jax.model.generator import repeat_w
 from creps_jax.training import losses
 from creps_jax.training.augment import Amounts, augment
-from creps_jax.training.augment import draw as draw_amounts
+from creps_jax.training.draws import Draws, Latents, draw
 from creps_jax.training.state import (
     AugmentState,
     Task,
@@ -52,69 +52,10 @@ def phases_of(task: Task, step: int) -> Phases:
 
 
 class Batch(NamedTuple):
-    """Real images in [-1, 1], float32 [N, r, r, channels], and labels, one-hot [N, classes]."""
+    """Real images in [-1, 1], float32 [N, H, W, channels], and labels, one-hot [N, classes]."""
 
     images: Array
     labels: Array
-
-
-class Latents(NamedTuple):
-    """One phase's latents z [n, z_dim] and their labels c, one-hot [n, classes]."""
-
-    z: Array
-    c: Array
-
-
-class Augmentation(NamedTuple):
-    """How the images that the discriminator sees in each phase are augmented; N amounts each."""
-
-    g_main: Amounts
-    d_main_fakes: Amounts
-    d_main_reals: Amounts
-    d_r1: Amounts
-
-
-class Draws(NamedTuple):
-    """Every random number of one step."""
-
-    g_main: Latents  # N
-    path_length: Latents  # h
-    noise: Array  # normal(0, 1), [h, r, r, channels]
-    d_main: Latents  # N
-    augmentation: Augmentation | None
-
-
-def draw(task: Task, step: Array, p: Array | None = None) -> Draws:
-    """The random numbers of a step: a function of the seed, the step and the augmentation's p."""
-    config, recipe = task.generator.config, task.recipe
-    root = jax.random.key(task.seed)
-
-    def latents(name: str, count: int) -> Latents:
-        z = jax.random.normal(rng.stream(root, f"{name}_z", step), (count, config.z_dim))
-        if not config.num_classes:
-            return Latents(z, jnp.zeros((count, 0), jnp.float32))
-        label = jax.random.choice(
-            rng.stream(root, f"{name}_label", step),
-            config.num_classes,
-            (count,),
-            p=jnp.asarray(task.label_shares, jnp.float32),
-        )
-        return Latents(z, jax.nn.one_hot(label, config.num_classes))
-
-    def augmentation() -> Augmentation:
-        names = Augmentation._fields
-        keys = [rng.stream(root, f"augment_{name}", step) for name in names]
-        return Augmentation(*(draw_amounts(key, recipe.batch_size, p) for key in keys))
-
-    half = recipe.batch_size // recipe.path_length_batch_shrink
-    shape = (half, *config.shape, config.image_channels)
-    return Draws(
-        g_main=latents("g_main", recipe.batch_size),
-        path_length=latents("path_length", half),
-        noise=jax.random.normal(rng.stream(root, "path_length_noise", step), shape),
-        d_main=latents("d_main", recipe.batch_size),
-        augmentation=None if p is None else augmentation(),
-    )
 
 
 def train_step(
@@ -132,7 +73,7 @@ def update(
 
     Metrics are float32 scalars; those of a regularisation are there when its phase is.
     """
-    seen = draws.augmentation or Augmentation(None, None, None, None)
+    seen = draws.augmentation
     state, metrics = g_main(task, state, draws.g_main, seen.g_main)
     if phases.path_length:
         state, more = g_path_length(task, state, draws.path_length, draws.noise)

@@ -12,6 +12,7 @@ from creps_jax.data import procedural
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.training import step
+from creps_jax.training.draws import Latents
 from creps_jax.training.loop import compute_dtype
 from creps_jax.training.state import Task, init_state
 from experiments.kill_hunt import tiny_config
@@ -81,7 +82,7 @@ def test_only_products_of_lines_pixels_and_convolutions_are_in_the_compute_dtype
     task = task_in(dtype)
     state = jax.eval_shape(lambda: init_state(task))
     size, _ = CONFIG.data.shape
-    latents = step.Latents(jnp.zeros((2, CONFIG.generator.z_dim)), jnp.zeros((2, 0)))
+    latents = Latents(jnp.zeros((2, CONFIG.generator.z_dim)), jnp.zeros((2, 0)))
     images = jnp.zeros((2, size, size, CONFIG.data.image_channels))
 
     def mapping(variables):

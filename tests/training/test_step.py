@@ -19,7 +19,7 @@ from creps_jax.config import (
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh, named
-from creps_jax.training import step
+from creps_jax.training import draws, step
 from creps_jax.training.loop import make_task, to_devices
 from creps_jax.training.state import Task, init_state
 from experiments.kill_hunt import tiny_config
@@ -149,7 +149,7 @@ def test_the_average_starts_as_a_copy_and_then_lags():
 
 
 def test_draws_are_a_function_of_seed_and_step_and_follow_the_labels():
-    draw = jax.jit(step.draw, static_argnums=0)
+    draw = jax.jit(draws.draw, static_argnums=0)
     task = task_on(1)
     first, again, next_step = (draw(task, jnp.int32(t)) for t in (3, 3, 4))
     other_seed = draw(task._replace(seed=8), jnp.int32(3))
