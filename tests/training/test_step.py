@@ -21,7 +21,7 @@ from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh, named
 from creps_jax.training import draws, step
 from creps_jax.training.loop import make_task, to_devices
-from creps_jax.training.state import Task, init_state
+from creps_jax.training.state import AugmentState, Task, init_state
 from experiments.kill_hunt import tiny_config
 
 BATCH = 16
@@ -173,6 +173,38 @@ def test_infinite_and_undefined_gradients_do_not_reach_the_parameters():
     huge = jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), params)
     after, _ = optimizer.update(params, huge, state)
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(after))
+
+
+RISE = BATCH * AUGMENT.interval / (1000 * AUGMENT.kimg)
+
+
+@pytest.mark.parametrize(
+    "p, mean_sign, steps, expected",
+    [
+        (0.5, 0.7, 2, 0.5 + RISE),  # D is surer of the reals than the target: more of it
+        (0.5, 0.5, 2, 0.5 - RISE),
+        (0.1, -1.0, 4, 0.0),
+        (0.5, 0.7, 3, None),  # not yet
+    ],
+)
+def test_p_follows_the_discriminators_signs(p, mean_sign, steps, expected):
+    seen = AugmentState(*(jnp.float32(x) for x in (p, 48 * mean_sign, 48)))
+    after = step.adjusted(task_on(1), seen, jnp.int32(steps))
+    if expected is None:
+        assert after == seen
+    else:
+        np.testing.assert_allclose(after.p, expected, rtol=1e-6)
+        assert after.signs == after.count == 0
+
+
+def test_all_logits_of_reals_since_the_last_adjustment_count():
+    states, metrics = trained(1)  # R1 in the first and third step, an adjustment after the second
+    assert [int(s.augment.count) for s in states] == [0, 2 * BATCH, 0, 2 * BATCH]
+    assert abs(states[1].augment.p - AUGMENT.p) < 1e-6
+    assert abs(abs(states[2].augment.p - AUGMENT.p) - RISE) < 1e-6
+    assert [round(float(m["augment/p"]), 6) for m in metrics] == [
+        round(float(s.augment.p), 6) for s in states[:3]
+    ]
 
 
 def test_frozen_layers_have_no_gradients_and_the_others_have_all_of_theirs():
