@@ -34,7 +34,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, row: int = 1, column:
     if len(devices) % (row * column):
         raise ValueError(
             f"layout.row={row} x layout.column={column} devices an image do not divide the "
-            f"{len(devices)} devices"
+            f"{len(devices)} devices: lower them, or give more devices"
         )
     if jax.local_device_count() % (row * column):
         raise ValueError(
