@@ -83,4 +83,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
     checkpoint.every_kimg = 40.0  # kimg from one checkpoint to the next
     checkpoint.keep = 3  # newest checkpoints that are kept, at least 2
+
+    config.guard = guard = ml_collections.ConfigDict()
+    # kimg that a sign of trouble may last; a warning comes after a tenth, in the end the run stops
+    guard.patience_kimg = 200.0
     return config

@@ -37,4 +37,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.report.every_kimg = 0.4
     config.report.grid_every_kimg = 2.0
     config.checkpoint.every_kimg = 4.0
+    config.guard.patience_kimg = 4.0
     return config

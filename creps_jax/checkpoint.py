@@ -71,7 +71,16 @@ class Checkpoints:
         self._orbax.close()
         self._wait()
 
-    def save(self, step: int, *, state: Any, ema: dict, data: dict, config: dict) -> None:
+    def save(
+        self,
+        step: int,
+        *,
+        state: Any,
+        ema: dict,
+        data: dict,
+        config: dict,
+        good_until: int | None = None,
+    ) -> None:
         """Starts to save `step`; returns once the arrays are copied: they may be donated then.
 
         An error of the save before is raised here.
@@ -82,6 +91,8 @@ class Checkpoints:
             ema: nested dicts of jax arrays: what rendering needs.
             data: the data iterator's state, of JSON values.
             config: the run's whole config, nested dicts of JSON values.
+            good_until: if given, the run is in trouble since this step, and the newest checkpoint
+                up to it is kept as well.
 
         Raises:
             ValueError: there is a checkpoint of this step already.
@@ -97,7 +108,12 @@ class Checkpoints:
             config=ocp.args.JsonSave(config),
         )
         self._orbax.save(folder, args=items, force=True)
-        self._pending = self._background.submit(self._finish, folder)
+        self._pending = self._background.submit(self._finish, folder, good_until)
+
+    def folder(self, until: int | None) -> Path | None:
+        """Returns the newest checkpoint, or the newest up to a step; None if there is none."""
+        self._wait()
+        return _newest(_step_folders(self._directory), until)
 
     def latest_step(self) -> int | None:
         """Returns the newest undamaged checkpoint's step; None if no save ever finished.
@@ -156,15 +172,18 @@ class Checkpoints:
             _log.warning("Deleting %s, left unfinished by an earlier process.", folder)
             shutil.rmtree(folder)
 
-    def _finish(self, folder: Path) -> None:
+    def _finish(self, folder: Path, good_until: int | None) -> None:
         """Sums the written files, names the folder by its step and deletes the oldest ones."""
         self._orbax.wait_until_finished()
         if jax.process_index() != 0:
             return
         (folder / _SUMS).write_text("".join(f"{line}\n" for line in _sums(folder)))
         folder.rename(self._directory / folder.name)
-        for old in _step_folders(self._directory)[: -self._keep]:
-            shutil.rmtree(old.rename(self._unfinished / old.name))
+        folders = _step_folders(self._directory)
+        good = None if good_until is None else _newest(folders, good_until)
+        for old in folders[: -self._keep]:
+            if old != good:
+                shutil.rmtree(old.rename(self._unfinished / old.name))
 
     def _set_damaged_aside(self) -> None:
         for folder in reversed(_step_folders(self._directory)):
@@ -273,6 +292,13 @@ def _step_folders(directory: Path) -> list[Path]:
     """Returns the folders named by a step, oldest first."""
     folders = (folder for folder in directory.iterdir() if folder.name.isdecimal())
     return sorted(folders, key=lambda folder: int(folder.name))
+
+
+def _newest(folders: list[Path], until: int | None) -> Path | None:
+    """Returns the last of the folders, of those up to a step if it is given."""
+    if until is not None:
+        folders = [folder for folder in folders if int(folder.name) <= until]
+    return folders[-1] if folders else None
 
 
 def _restore(folder: Path, **items: ocp.args.CheckpointArgs) -> ocp.args.Composite:

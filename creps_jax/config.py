@@ -28,6 +28,7 @@ MAY_CHANGE = frozenset(
         "layout.column",
         "layout.microbatches",
         "layout.pixel_strips",
+        "guard.patience_kimg",
     }
 )
 
@@ -149,6 +150,7 @@ class RunConfig:
     grid_steps: int
     checkpoint_steps: int
     checkpoint_keep: int  # checkpoints kept
+    patience_steps: int  # how long a sign of trouble may last
 
 
 # The fields of a config file, by section ('' is the top), and their types.
@@ -213,6 +215,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "layout": {"row": int, "column": int, "microbatches": int, "pixel_strips": int},
     "report": {"every_kimg": float, "grid_every_kimg": float},
     "checkpoint": {"every_kimg": float, "keep": int},
+    "guard": {"patience_kimg": float},
 }
 
 # The fields that checkpoints of earlier versions lack, and what was done without them.
@@ -222,6 +225,7 @@ ADDED_FIELDS: dict[str, dict[str, Any]] = {
     "data": {"random_crop": False},
     "augment": {"kind": "none", "p": 0.0, "target": 0.6, "interval": 4, "kimg": 500.0},
     "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
+    "guard": {"patience_kimg": 200.0},
 }
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -503,4 +507,5 @@ def parse(config: Any) -> RunConfig:
         grid_steps=steps("report.grid_every_kimg"),
         checkpoint_steps=steps("checkpoint.every_kimg"),
         checkpoint_keep=f["checkpoint.keep"],
+        patience_steps=steps("guard.patience_kimg"),
     )

@@ -33,6 +33,11 @@ _WORKDIR = flags.DEFINE_string(
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the config, the networks' sizes and the step's costs, and exit."
 )
+_PROFILE = flags.DEFINE_bool(
+    "profile",
+    False,
+    "Write a profiler trace of some steps, of all phases, to the workdir.",
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
@@ -80,7 +85,8 @@ def main(argv: list[str]) -> None:
 def run(config: dict[str, Any]) -> None:
     """The work of one process; it ends the program with a code other than 0 unless it finishes."""
     try:
-        from creps_jax.training import dry_run, loop  # Slow to import: flags are checked before.
+        # Slow to import: flags are checked before.
+        from creps_jax.training import dry_run, guards, loop, report
     except ModuleNotFoundError as error:
         sys.exit(f"Error: training needs {error.name}: pip install 'creps-jax[train]'")
     try:
@@ -89,14 +95,17 @@ def run(config: dict[str, Any]) -> None:
                 print(line, flush=True)
             return
         run = loop.prepare(config, Path(_WORKDIR.value).expanduser().absolute())
+        after_step = report.profiler(run.workdir, run.config, run.step) if _PROFILE.value else None
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)  # Nothing had begun.
     try:
-        finished = loop.train(run)
-    except (FloatingPointError, OSError) as error:
+        finished = loop.train(run, after_step)
+    except (MemoryError, OSError) as error:
         sys.exit(f"Error: {error}")
+    except guards.Diverged as error:
+        sys.exit(f"Error: {error}. {loop.what_is_left(run)}")
     if not finished:
         sys.exit(distributed.STOPPED)
 

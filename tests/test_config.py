@@ -65,6 +65,7 @@ def base_config():
         "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
         "report": {"every_kimg": 4.0, "grid_every_kimg": 200.0},
         "checkpoint": {"every_kimg": 400.0, "keep": 3},
+        "guard": {"patience_kimg": 200.0},
     }
 
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,8 @@ from creps_jax.data.sources import Source, open_source
 from creps_jax.interop import initial
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
-from creps_jax.training import samples
+from creps_jax.training import programs, samples
+from creps_jax.training.guards import Guard
 from creps_jax.training.report import Reporter, device_line
 from creps_jax.training.state import Task, TrainState, init_state
 from creps_jax.training.step import phases_of, train_step
@@ -43,6 +44,7 @@ class Run:
     state: TrainState
     step: int
     last_saved: int | None  # step of the newest checkpoint
+    guard: Guard
 
 
 def compute_dtype(precision: str) -> Any:
@@ -70,13 +72,6 @@ def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
     dtype = compute_dtype(config.precision)
     networks = Generator(config.generator, dtype), Discriminator(config.discriminator, dtype)
     return Task(*networks, recipe, config.augment, config.seed, label_shares, mesh, layout)
-
-
-def abstract_state(task: Task) -> TrainState:
-    """Shapes, dtypes and shardings of the state."""
-    layout = sharding.named(task.mesh, "state")
-    shapes = jax.eval_shape(lambda: init_state(task))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout), shapes)
 
 
 def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
@@ -129,7 +124,7 @@ def begin_or_continue(
         initialize = jax.jit(
             init_state, static_argnums=0, out_shardings=sharding.named(task.mesh, "state")
         )
-        state, step = initialize(task), 0
+        state, step, troubles = initialize(task), 0, {}
         if config.init_from is not None:
             state = with_initial_weights(state, task, config.init_from)
     else:
@@ -144,6 +139,8 @@ def begin_or_continue(
                 "another --workdir"
             )
         batches.set_state(data["iterator"])
+        troubles = data.get("troubles", {})  # Checkpoints of earlier versions have none.
+    adaptive = config.augment is not None and config.augment.adaptive
     return Run(
         raw_config,
         config,
@@ -156,6 +153,7 @@ def begin_or_continue(
         state,
         step,
         last_saved,
+        Guard(config.patience_steps, adaptive, step, troubles),
     )
 
 
@@ -201,7 +199,7 @@ def lock_folder(workdir: Path) -> IO[str]:
 
 def restore(checkpoints: Checkpoints, step: int, task: Task) -> tuple[TrainState, dict[str, Any]]:
     """The state that `save` saved, and what it saved of the data."""
-    target = abstract_state(task)
+    target = programs.abstract_state(task)
     tree, ema, data = checkpoints.restore(step, without_ema(target), target.g_ema)
     return target.replace(**(tree | {"g_ema": ema})), data
 
@@ -223,8 +221,10 @@ def save(run: Run) -> None:
             "iterator": run.batches.get_state(),
             "examples": len(run.source),
             "fingerprint": run.source.fingerprint,
+            "troubles": run.guard.since,
         },
         config=run.raw_config,
+        good_until=run.guard.good_until,
     )
     run.last_saved = run.step
 
@@ -263,18 +263,22 @@ def interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def train(run: Run) -> bool:
+def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
     """Train to the end, or to a request to stop; either way the last state is saved.
+
+    After each step `after_step`, if given, is called with the number of finished ones.
 
     Returns whether the end was reached. A request to one of several processes stops all of them
     at the same step, which JAX agrees on.
 
     Raises:
-      FloatingPointError: a loss is not finite; the checkpoints are those of before.
+      MemoryError: the devices have less memory than a step needs.
+      Diverged: the run is not worth going on with; the last good checkpoint is kept, and named.
     """
     config = run.config
+    print(programs.compile_step(run.task), flush=True)
     blocked = interrupts_blocked if config.data.workers else contextlib.nullcontext
-    reporter = Reporter(run.workdir, run.raw_config, config, run.step)
+    reporter = Reporter(run.workdir, run.raw_config, config, run.step, run.guard)
     if run.step == 0 and jax.process_index() == 0:
         reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
     begun = run.step
@@ -305,12 +309,26 @@ def train(run: Run) -> bool:
                 phases = phases_of(run.task, run.step)
                 run.state, metrics = train_step(run.task, phases, run.state, batch)
             run.step += 1
-            reporter.step(run.step, phases, metrics)
+            reporter.step(run.step, metrics)
+            if after_step:
+                with reporter.pause():
+                    after_step(run.step)
     done = f"{run.step} of {config.total_steps} steps"
     finished = run.step >= config.total_steps
     stopped = f"Stopped after {done}; the same command continues."
     print(f"Finished: {done}." if finished else stopped, flush=True)
     return finished
+
+
+def what_is_left(run: Run) -> str:
+    """What a run that has diverged leaves to go on from, as a sentence."""
+    good = run.checkpoints.folder(run.guard.good_until)
+    if good is None:
+        return "The run has stopped; no checkpoint is from before."
+    return (
+        f"The run has stopped. Its checkpoint of step {good.name} is from before and kept: a new "
+        f"run starts from its weights with --config.init_from={good}"
+    )
 
 
 def to_devices(task: Task, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -7,28 +7,32 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import math
 import os
-import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import numpy as np
 import tensorflow as tf
-from clu import metric_writers
+from clu import metric_writers, periodic_actions
 from PIL import Image
 
 from creps_jax.config import RunConfig, flatten
-from creps_jax.training.step import Phases
+from creps_jax.training import memory
+from creps_jax.training.guards import Guard, check_finite
 
 # TensorFlow only writes event files here: the accelerator's memory is JAX's.
 for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)
 
+_log = logging.getLogger(__name__)
+
 METRICS = "metrics.jsonl"
+UNTRACED = 10  # steps before those that are traced: the first ones are not like the others
 
 
 def device_line(dtype: str) -> str:
@@ -54,12 +58,39 @@ def _why_cpu() -> str:
     return "On the CPU: this machine shows no NVIDIA GPU and no TPU."
 
 
-def peak_memory_mib() -> float:
-    """Peak memory of the fullest local device, or of this process on a CPU, MiB."""
-    stats = [device.memory_stats() for device in jax.local_devices()]
-    if all(stats):
-        return max(s["peak_bytes_in_use"] for s in stats) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+class _Profile(periodic_actions.Profile):
+    """clu's hook, without Python's calls: they would fill a trace before its first step is over."""
+
+    def _start_session(self) -> None:
+        options = jax.profiler.ProfileOptions()
+        options.python_tracer_level = 0
+        jax.profiler.start_trace(self._logdir, profiler_options=options)
+        self._session_running, self._session_started = True, time.monotonic()
+
+
+def profiler(workdir: Path, config: RunConfig, step: int) -> Callable[[int], Any]:
+    """Called with the number of finished steps, it traces some of them: all phases are among them.
+
+    Raises:
+      ValueError: the run ends before.
+    """
+    first = step + UNTRACED
+    last = first + max(config.recipe.r1_interval, config.recipe.path_length_interval)
+    if last > config.total_steps:
+        raise ValueError(
+            f"--profile traces steps {first} to {last}, but the run ends at step "
+            f"{config.total_steps}: give a larger total_kimg"
+        )
+    if jax.process_index() != 0:
+        return lambda step: None
+    print(f"Tracing steps {first} to {last} into {workdir}/plugins/profile.", flush=True)
+    return _Profile(
+        logdir=str(workdir),
+        first_profile=first,
+        num_profile_steps=last - first,
+        profile_duration_ms=None,
+        every_secs=None,
+    )
 
 
 def duration(seconds: float) -> str:
@@ -77,10 +108,11 @@ class Reporter:
     Of several processes, only process 0 writes.
     """
 
-    def __init__(self, workdir: Path, raw_config: dict[str, Any], config: RunConfig, step: int):
-        self._workdir, self._config = workdir, config
+    def __init__(
+        self, workdir: Path, raw_config: dict[str, Any], config: RunConfig, step: int, guard: Guard
+    ):
+        self._workdir, self._config, self._guard = workdir, config, guard
         self._collected: list[dict[str, jax.Array]] = []
-        self._compiled: set[Phases] = set()
         self._timed_from = step
         self._start_interval()
         self._writes = jax.process_index() == 0
@@ -119,47 +151,40 @@ class Reporter:
         yield
         self._paused_sec += time.perf_counter() - started
 
-    def step(self, step: int, phases: Phases, metrics: dict[str, jax.Array]) -> None:
+    def step(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Take the metrics of the step that was just started; report when it is time.
 
         Raises:
-          FloatingPointError: a loss is not finite.
+          Diverged: a loss is not finite, or a trouble has lasted too long.
         """
         self._collected.append(metrics)
-        if phases not in self._compiled:  # Its time says nothing about the others.
-            jax.block_until_ready(metrics)
-            if not self._compiled:
-                passed = duration(time.perf_counter() - self._started)
-                print(f"The first step, with compiling, took {passed}.", flush=True)
-            self._compiled.add(phases)
-            self._start_interval()
-            self._timed_from = step
-        elif len(self._collected) > 1:
+        if len(self._collected) > 1:
             jax.block_until_ready(self._collected[-2])  # At most one step ahead of the device.
         if step % self._config.report_steps == 0 or step == self._config.total_steps:
             self._report(step)
 
     def check_losses(self, step: int) -> None:
-        """Raises FloatingPointError if a loss since the last report is not finite."""
+        """Raises Diverged if a loss since the last report is not finite."""
         check_finite(mean_metrics(jax.device_get(self._collected)), step)
 
     def _report(self, step: int) -> None:
-        self.check_losses(step)
         scalars = mean_metrics(jax.device_get(self._collected))
         self._collected = []
         images = (step - self._timed_from) * self._config.recipe.batch_size
         kimg = step * self._config.recipe.batch_size / 1000
         seconds = time.perf_counter() - self._started - self._paused_sec
-        if images:
-            scalars |= {
-                "time/images_per_sec": images / seconds,
-                "time/sec_per_kimg": 1000 * seconds / images,
-                "time/data_share": self._waited_sec / seconds,
-            }
-        scalars["memory/peak_mib"] = peak_memory_mib()
+        scalars |= {
+            "time/images_per_sec": images / seconds,
+            "time/sec_per_kimg": 1000 * seconds / images,
+            "time/data_share": self._waited_sec / seconds,
+            "memory/peak_mib": memory.peak_bytes() / 2**20,
+        }
         self._timed_from = step
         if self._writes:
             self._write(step, kimg, scalars)
+        for warning in self._guard.watch(step, scalars):
+            if self._writes:
+                _log.warning("%s.", warning)
         self._start_interval()
 
     def _write(self, step: int, kimg: float, scalars: dict[str, float]) -> None:
@@ -191,29 +216,22 @@ def mean_metrics(collected: list[dict[str, np.ndarray]]) -> dict[str, float]:
     }
 
 
-def check_finite(scalars: dict[str, float], step: int) -> None:
-    """Raises FloatingPointError naming a loss that is not finite."""
-    for name, value in scalars.items():
-        if name.startswith("loss/") and not math.isfinite(value):
-            raise FloatingPointError(
-                f"{name} is {value} at step {step}: the run has diverged. Its checkpoints are "
-                "kept; start again in another --workdir with a lower recipe.learning_rate or a "
-                "higher recipe.r1_gamma"
-            )
-
-
 def progress_line(step: int, kimg: float, config: RunConfig, scalars: dict[str, float]) -> str:
     """kimg, rate, remaining time and the main scalars of one report."""
     total_kimg = config.total_steps * config.recipe.batch_size / 1000
-    parts = [f"kimg {kimg:.3f}/{total_kimg:.3f}", f"step {step}"]
-    if rate := scalars.get("time/images_per_sec"):
-        parts += [
-            f"{rate:.1f} img/s",
-            f"{scalars['time/sec_per_kimg']:.1f} sec/kimg",
-            f"{duration((total_kimg - kimg) * 1000 / rate)} left",
-            f"data {scalars['time/data_share']:.1%}",
-        ]
-    parts += [f"{name} {scalars[name]:.3f}" for name in ("loss/g", "loss/d") if name in scalars]
+    parts = [
+        f"kimg {kimg:.3f}/{total_kimg:.3f}",
+        f"step {step}",
+        f"{scalars['time/images_per_sec']:.1f} img/s",
+        f"{scalars['time/sec_per_kimg']:.1f} sec/kimg",
+        f"{duration((total_kimg - kimg) * scalars['time/sec_per_kimg'])} left",
+        f"data {scalars['time/data_share']:.1%}",
+        *(
+            f"{name} {scalars[name]:.3f}"
+            for name in ("loss/g", "loss/d", "augment/p")
+            if name in scalars
+        ),
+    ]
     return "  ".join(parts)
 
 

@@ -1,11 +1,13 @@
-"""What a run tells: means of what there was, durations, and an end when a loss is not finite."""
+"""What a run tells: means of what there was, durations, traces."""
 
 import json
 
 import numpy as np
 import pytest
 
-from creps_jax.training.report import check_finite, duration, forget_after, mean_metrics
+from creps_jax.config import parse
+from creps_jax.training.report import duration, forget_after, mean_metrics, profiler
+from experiments.kill_hunt import tiny_config
 
 
 @pytest.mark.parametrize(
@@ -21,10 +23,10 @@ def test_a_metric_is_the_mean_over_the_steps_that_have_it():
     assert mean_metrics(steps) == {"a": 1.5, "b": 5.0}
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_is_named():
-    check_finite({"loss/g": 1.0, "gradient_norm/g": np.inf}, 3)
-    with pytest.raises(FloatingPointError, match=r"loss/d is nan at step 7.*learning_rate"):
-        check_finite({"loss/g": 1.0, "loss/d": np.nan}, 7)
+def test_a_run_that_ends_before_its_trace_is_an_error(tmp_path):
+    config = parse(tiny_config({"total_kimg": 0.08}))
+    with pytest.raises(ValueError, match="traces steps 13 to 21, but the run ends at step 20"):
+        profiler(tmp_path, config, 3)
 
 
 def test_metrics_of_steps_that_will_be_done_again_are_forgotten(tmp_path):

@@ -1,6 +1,7 @@
 """Whole runs of the real program: stopped, killed or unbroken, they end with the same arrays."""
 
 import functools
+import gzip
 import importlib
 import json
 import os
@@ -174,6 +175,31 @@ def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
     changed = {**config, "generator": {**config["generator"], "z_dim": 16}}
     with pytest.raises(ValueError, match=r"generator\.z_dim: 8 in the checkpoint, 16 now"):
         loop.prepare(changed, tmp_path / "run")
+
+
+def test_a_run_whose_augmentation_runs_away_ends_and_keeps_what_was_good(cache, tmp_path):
+    # p rises by 1.6 after the fourth step; a checkpoint every second step.
+    flags = [
+        "--config.augment.kimg=0.01",
+        "--config.augment.target=0",
+        "--config.checkpoint.keep=2",
+    ]
+    impatient = "--config.guard.patience_kimg=0.028"
+    output = finish(start(tmp_path, 30, cache, *flags, impatient), code=1)
+    assert "WARNING: for 1 steps p of the augmentation has run up to" in output
+    good = tmp_path / "checkpoints" / "4"
+    end = rf"Error: for 7 steps p of .* Its checkpoint of step 4 .*--config.init_from={good}"
+    assert re.search(end, output) and "Traceback" not in output
+    steps = sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("[0-9]*"))
+    assert steps == [4, 8, 10]
+    again = finish(start(tmp_path, 30, cache, *flags, impatient), code=1)
+    assert "Continuing" in again and "Error: for 7 steps p of" in again
+    patient = finish(start(tmp_path, 28, cache, *flags, "--profile"))
+    assert "Finished: 28 of 28 steps" in patient and "Tracing steps 20 to 28" in patient
+    (trace,) = (tmp_path / "plugins").rglob("*.trace.json.gz")
+    events = gzip.decompress(trace.read_bytes()).decode()
+    phases = ("prepare", "g_main", "g_path_length", "d_main", "d_r1", "finish")
+    assert all(f"jit_{phase}" in events for phase in phases)
 
 
 @functools.cache

@@ -1,0 +1,103 @@
+"""The compiled programs of a training step, one for each phase, and what they cost."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from creps_jax import sharding
+from creps_jax.training import memory, step
+from creps_jax.training.state import Task, TrainState, init_state
+
+
+def abstract_state(task: Task) -> TrainState:
+    """Shapes, dtypes and shardings of the state."""
+    layout = sharding.named(task.mesh, "state")
+    shapes = jax.eval_shape(lambda: init_state(task))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout), shapes)
+
+
+def inputs(task: Task) -> Iterator[tuple[str, int, Any, tuple[Any, ...]]]:
+    """Name, interval in steps, function and abstract inputs of each phase that there ever is."""
+    config, recipe = task.generator.config, task.recipe
+    shape = (recipe.batch_size, *config.shape, config.image_channels)
+    state = abstract_state(task)
+    images = {
+        "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
+        "label": jax.ShapeDtypeStruct(shape[:1], jnp.int32),
+    }
+    layout = sharding.named(task.mesh, "batch")
+    p = state.augment and state.augment.p
+    images, batch, draws = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout),
+        (images, *jax.eval_shape(step.prepare, task, state.step, p, images)),
+    )
+    seen = draws.augmentation
+    due = step.phases_of(task, 0)  # At step 0 all are due that ever are.
+    yield "prepare", 1, step.prepare, (state.step, p, images)
+    yield "G main", 1, step.g_main, (state, draws.g_main, seen.g_main)
+    if due.path_length:
+        every = recipe.path_length_interval
+        yield "G path length", every, step.g_path_length, (state, draws.path_length, draws.noise)
+    fakes_and_reals = (seen.d_main_fakes, seen.d_main_reals)
+    yield "D main", 1, step.d_main, (state, batch, draws.d_main, *fakes_and_reals)
+    if due.r1:
+        yield "D R1", recipe.r1_interval, step.d_r1, (state, batch, seen.d_r1)
+    yield "finish", 1, step.finish, (state,)
+
+
+class Program(NamedTuple):
+    """One phase, compiled; JAX runs this very program when the phase is called."""
+
+    name: str
+    every: int  # steps from one time to the next
+    flops: float  # XLA's estimates, on each device
+    bytes_accessed: float
+    temporary_bytes: int
+
+
+def compiled(task: Task) -> Iterator[Program]:
+    """Compiles the phases one by one, which can take minutes."""
+    for name, every, function, abstract in inputs(task):
+        program = function.lower(task, *abstract).compile()
+        costs = program.cost_analysis()
+        yield Program(
+            name,
+            every,
+            costs.get("flops", 0.0),
+            costs.get("bytes accessed", 0.0),
+            program.memory_analysis().temp_size_in_bytes,
+        )
+
+
+def state_bytes(task: Task) -> int:
+    """Of all arrays of a run; every device holds them."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract_state(task)))
+
+
+def compile_step(task: Task) -> str:
+    """Compiles all phases, before the first step; returns a line on their time and memory.
+
+    Raises:
+      MemoryError: a device has less memory than the step needs.
+    """
+    started = time.perf_counter()
+    largest = max(compiled(task), key=lambda program: program.temporary_bytes)
+    needed, limit = state_bytes(task) + largest.temporary_bytes, memory.limit_bytes()
+    sizes = f"{size(needed)} of the device's {size(limit)}"
+    if needed > limit:
+        raise MemoryError(
+            f"a step needs about {sizes} (XLA's estimate, for {largest.name}): share a batch of "
+            f"batch_size={task.recipe.batch_size} among more devices, or raise "
+            f"layout.microbatches={task.layout.microbatches}, "
+            f"layout.pixel_strips={task.layout.pixel_strips} or layout.row={task.layout.row}"
+        )
+    passed = time.perf_counter() - started
+    return f"Compiled the step in {passed:.0f} s: it takes about {sizes}, most for {largest.name}."
+
+
+def size(count: int) -> str:
+    """Bytes as '12 MiB' or '1.25 GiB'."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
