@@ -1,95 +1,142 @@
-"""Training speed: the whole step, the step without the data pipeline, and the machine's own rate.
+"""Training speed of a config, phase by phase, and the machine's own rate.
 
-    python -m experiments.train_benchmark --out=experiments/train_benchmark.csv
+    python -m experiments.train_benchmark --config=configs/church.py --config.batch_size=4 \\
+      --out=experiments/train_benchmark/church.csv
 
-In one process, in turn: steps on batches of the pipeline, the same steps on one batch that is
-already on the device, and a 2048^3 float32 matrix product. Prints and writes images/s, the
-pipeline's share of the time, GFLOP/s of the step and its share of the product's.
+Every phase of the step is timed on its own, in turn with a 2048^3 float32 matrix product. Prints
+and writes, for each: how often it comes, seconds a kimg (thousand images), GFLOP/s, their share of
+the product's, and the temporary memory. 'augment' is part of the phases above it, 'data' goes on
+beside them. Procedural images stand in for the config's data set.
 """
 
 import csv
-import json
+import functools
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from absl import app, flags
 from ml_collections import config_flags
 
-from creps_jax.training import dry_run, loop
-from creps_jax.training.step import phases_of, train_step
+from creps_jax.training import loop, memory, programs, step
+from creps_jax.training.augment import Amounts, augment
+from creps_jax.training.state import Task
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/demo.py", "Config of the run.")
 _OUT = flags.DEFINE_string("out", None, "CSV to write.")
-_ROUNDS = flags.DEFINE_integer("rounds", 6, "How often the three are measured in turn.")
-STEPS = 32  # a round's steps: two R1 intervals
+_ROUNDS = flags.DEFINE_integer("rounds", 6, "How often each phase is timed; medians are told.")
 
 
-def seconds(function: Callable[[], object]) -> float:
+def seconds(function: Callable[[], Any]) -> float:
     """Wall time of one call, results ready."""
     start = time.perf_counter()
     jax.block_until_ready(function())
     return time.perf_counter() - start
 
 
-def matmul_gflops() -> float:
-    """GFLOP/s of a 2048^3 float32 matrix product, best of 5."""
+def matmul_flops_per_sec() -> float:
+    """FLOP/s of a 2048^3 float32 matrix product, best of 5."""
     a = jnp.ones((2048, 2048), jnp.float32)
     product = jax.jit(jnp.matmul)
     product(a, a).block_until_ready()
-    return 2 * 2048**3 / min(seconds(lambda: product(a, a)) for _ in range(5)) / 1e9
+    return 2 * 2048**3 / min(seconds(lambda: product(a, a)) for _ in range(5))
+
+
+def whole_flops(task: Task) -> dict[str, float]:
+    """FLOPs of each phase, before XLA optimises it; without loops, which are counted once."""
+    plain = task._replace(layout=task.layout.__class__())
+    lowered = {
+        call.name: call.function.lower(plain, *call.inputs)
+        for call in programs.calls(plain, *programs.abstract_inputs(plain))
+    }
+    return {name: x.cost_analysis().get("flops", 0.0) for name, x in lowered.items()}
+
+
+def augmenting(images: jax.Array, amounts: Amounts) -> Callable[[], Any]:
+    """What ADA adds to a step: G main's fakes, forward and back, and D main's two batches."""
+
+    @jax.jit
+    def run(images: jax.Array) -> Any:
+        seen, pullback = jax.vjp(lambda x: augment(x, amounts), images)
+        return pullback(seen), augment(images[::-1], amounts), augment(images + 1.0, amounts)
+
+    return functools.partial(run, images)
+
+
+def measure(run: loop.Run, rounds: int) -> tuple[list[dict[str, Any]], float]:
+    """A row for each phase, and the matrix product's FLOP/s."""
+    task, state = run.task, run.state
+    images = loop.to_devices(task, next(run.batches))
+    batch, draws = step.prepare(task, state.step, state.augment and state.augment.p, images)
+    temporaries = {p.name: p.temporary_bytes for p in programs.compiled(task)}
+    flops, rows, products = whole_flops(task), [], [matmul_flops_per_sec()]
+
+    def row(name: str, every: int, times: list[float]) -> dict[str, Any]:
+        products.append(matmul_flops_per_sec())
+        time_sec, rate = statistics.median(times), statistics.mean(products[-2:])
+        kimg_sec = 1000 * time_sec / task.recipe.batch_size / every
+        known = name in flops
+        return {
+            "phase": name,
+            "every": every,
+            "sec_per_kimg": f"{kimg_sec:.4g}",
+            "gflops_per_sec": f"{flops[name] / time_sec / 1e9:.4g}" if known else "",
+            "share_of_matmul": f"{flops[name] / time_sec / rate:.3f}" if known else "",
+            "temporary_mib": f"{temporaries[name] / 2**20:.0f}" if known else "",
+        }
+
+    for call in programs.calls(task, state, images, batch, draws):
+        is_phase, others = call.function is not step.prepare, call.inputs[1:]
+
+        def once(call: Any = call, is_phase: bool = is_phase, others: Any = others) -> Any:
+            nonlocal state
+            if not is_phase:
+                return call.function(task, *call.inputs)
+            state, metrics = call.function(task, state, *others)  # It donates the state.
+            return metrics
+
+        once()
+        rows.append(row(call.name, call.every, [seconds(once) for _ in range(rounds)]))
+        print(rows[-1], flush=True)
+    total = sum(float(r["sec_per_kimg"]) for r in rows)
+    rows.append({"phase": "step", "every": 1, "sec_per_kimg": f"{total:.4g}"})
+    if task.augment:
+        augmented = augmenting(batch.images, draws.augmentation.d_main_reals)
+        augmented()
+        rows.append(row("augment", 1, [seconds(augmented) for _ in range(rounds)]))
+    for _ in range(len(run.source) // task.recipe.batch_size):  # Fill the cache of a small set.
+        next(run.batches)
+    rows.append(row("data", 1, [seconds(lambda: next(run.batches)) for _ in range(rounds)]))
+    return rows, statistics.median(products)
 
 
 def main(_: list[str]) -> None:
+    config = _CONFIG.value
+    with config.unlocked():
+        config.data.source, config.init_from = "procedural:64", None
     with tempfile.TemporaryDirectory() as workdir:
-        run = loop.prepare(json.loads(_CONFIG.value.to_json()), Path(workdir))
-        phases = dry_run.phases(run.task)
-        flops = sum(p.compile().cost_analysis()["flops"] / every for _, every, p in phases)
-        fixed = loop.to_devices(run.task, next(run.batches))
-
-        def steps(batch: Callable[[], dict[str, jax.Array]]) -> float:
-            def all_steps() -> object:
-                for step in range(STEPS):
-                    run.state, metrics = train_step(
-                        run.task, phases_of(run.task, step), run.state, batch()
-                    )
-                    jax.block_until_ready(metrics)
-                return run.state
-
-            return seconds(all_steps)
-
-        def fetch() -> dict[str, jax.Array]:
-            return loop.to_devices(run.task, next(run.batches))
-
-        for _ in range(1 + len(run.source) // (STEPS * run.config.recipe.batch_size)):
-            steps(fetch)  # Compile, and fill the cache of a small set.
-        rounds = [
-            (steps(fetch), steps(lambda: fixed), matmul_gflops()) for _ in range(_ROUNDS.value)
-        ]
+        run = loop.prepare(config.to_dict(), Path(workdir))
+        rows, product = measure(run, _ROUNDS.value)
         run.batches.close()
         run.checkpoints.close()
-
-    whole, bare, product = (statistics.median(column) for column in zip(*rounds, strict=True))
-    images, gflops = STEPS * run.config.recipe.batch_size, flops * STEPS / bare / 1e9
-    result = {
-        "images_per_sec": images / whole,
-        "images_per_sec_without_pipeline": images / bare,
-        "pipeline_share": statistics.median(1 - b / w for w, b, _ in rounds),
-        "step_gflops_per_sec": gflops,
-        "matmul_gflops_per_sec": product,
-        "step_share_of_matmul": gflops / product,
-    }
-    for name, value in result.items():
-        print(f"{name:<32} {value:10.3f}")
+    for r in rows:
+        print("  ".join(f"{r.get(name, ''):>16}" for name in rows[0]))
+    total = float(next(r for r in rows if r["phase"] == "step")["sec_per_kimg"])
+    print(
+        f"{1000 / total:.4g} images/s, matrix product {product / 1e9:.4g} GFLOP/s, "
+        f"peak {programs.size(memory.peak_bytes())}"
+    )
     if _OUT.value:
+        Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
         with open(_OUT.value, "w", newline="") as file:
-            writer = csv.DictWriter(file, result, lineterminator="\n")
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
-            writer.writerow({name: f"{value:.4g}" for name, value in result.items()})
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

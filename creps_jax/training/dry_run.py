@@ -35,7 +35,7 @@ def describe(raw_config: dict[str, Any]) -> Iterator[str]:
     yield f"state          {programs.state_bytes(task) / 2**20:>12,.0f} MiB"
     yield "phase           every   temporary MiB    GFLOP   (compiling takes minutes)"
     total = 0.0
-    for name, every, flops, _, temporary in programs.compiled(task):
+    for name, every, flops, temporary in programs.compiled(task):
         total += flops / every
         yield f"{name:<14} {every:>6} {temporary / 2**20:>15,.1f} {flops / 1e9:>8,.4g}"
     yield f"a step on average {total / 1e9:,.4g} GFLOP"

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 
 from creps_jax import sharding
 from creps_jax.training import memory, step
+from creps_jax.training.draws import Draws
 from creps_jax.training.state import Task, TrainState, init_state
+from creps_jax.training.step import Batch
 
 
 def abstract_state(task: Task) -> TrainState:
@@ -19,57 +21,68 @@ def abstract_state(task: Task) -> TrainState:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout), shapes)
 
 
-def inputs(task: Task) -> Iterator[tuple[str, int, Any, tuple[Any, ...]]]:
-    """Name, interval in steps, function and abstract inputs of each phase that there ever is."""
-    config, recipe = task.generator.config, task.recipe
-    shape = (recipe.batch_size, *config.shape, config.image_channels)
+def abstract_inputs(task: Task) -> tuple[TrainState, dict[str, Any], Batch, Draws]:
+    """The state, the pipeline's batch, and what `prepare` makes of it: shapes and shardings."""
+    config = task.generator.config
+    shape = (task.recipe.batch_size, *config.shape, config.image_channels)
     state = abstract_state(task)
     images = {
         "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
         "label": jax.ShapeDtypeStruct(shape[:1], jnp.int32),
     }
-    layout = sharding.named(task.mesh, "batch")
     p = state.augment and state.augment.p
+    layout = sharding.named(task.mesh, "batch")
     images, batch, draws = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout),
         (images, *jax.eval_shape(step.prepare, task, state.step, p, images)),
     )
-    seen = draws.augmentation
+    return state, images, batch, draws
+
+
+class Call(NamedTuple):
+    """One phase of the step, and what it is called with after the task."""
+
+    name: str
+    every: int  # steps from one time to the next
+    function: Any
+    inputs: tuple[Any, ...]
+
+
+def calls(
+    task: Task, state: TrainState, images: dict[str, Any], batch: Batch, draws: Draws
+) -> Iterator[Call]:
+    """The phases that there ever are, in their order; inputs are arrays or their shapes."""
+    recipe, seen = task.recipe, draws.augmentation
     due = step.phases_of(task, 0)  # At step 0 all are due that ever are.
-    yield "prepare", 1, step.prepare, (state.step, p, images)
-    yield "G main", 1, step.g_main, (state, draws.g_main, seen.g_main)
+    p = state.augment and state.augment.p
+    yield Call("prepare", 1, step.prepare, (state.step, p, images))
+    yield Call("G main", 1, step.g_main, (state, draws.g_main, seen.g_main))
     if due.path_length:
-        every = recipe.path_length_interval
-        yield "G path length", every, step.g_path_length, (state, draws.path_length, draws.noise)
+        inputs = (state, draws.path_length, draws.noise)
+        yield Call("G path length", recipe.path_length_interval, step.g_path_length, inputs)
     fakes_and_reals = (seen.d_main_fakes, seen.d_main_reals)
-    yield "D main", 1, step.d_main, (state, batch, draws.d_main, *fakes_and_reals)
+    yield Call("D main", 1, step.d_main, (state, batch, draws.d_main, *fakes_and_reals))
     if due.r1:
-        yield "D R1", recipe.r1_interval, step.d_r1, (state, batch, seen.d_r1)
-    yield "finish", 1, step.finish, (state,)
+        yield Call("D R1", recipe.r1_interval, step.d_r1, (state, batch, seen.d_r1))
+    yield Call("finish", 1, step.finish, (state,))
 
 
 class Program(NamedTuple):
     """One phase, compiled; JAX runs this very program when the phase is called."""
 
     name: str
-    every: int  # steps from one time to the next
-    flops: float  # XLA's estimates, on each device
-    bytes_accessed: float
-    temporary_bytes: int
+    every: int
+    flops: float  # XLA's estimate, on each device; of a loop it counts one turn
+    temporary_bytes: int  # on each device
 
 
 def compiled(task: Task) -> Iterator[Program]:
     """Compiles the phases one by one, which can take minutes."""
-    for name, every, function, abstract in inputs(task):
-        program = function.lower(task, *abstract).compile()
-        costs = program.cost_analysis()
-        yield Program(
-            name,
-            every,
-            costs.get("flops", 0.0),
-            costs.get("bytes accessed", 0.0),
-            program.memory_analysis().temp_size_in_bytes,
-        )
+    for call in calls(task, *abstract_inputs(task)):
+        program = call.function.lower(task, *call.inputs).compile()
+        flops = program.cost_analysis().get("flops", 0.0)
+        temporary = program.memory_analysis().temp_size_in_bytes
+        yield Program(call.name, call.every, flops, temporary)
 
 
 def state_bytes(task: Task) -> int:
