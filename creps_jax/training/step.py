@@ -148,6 +148,7 @@ def discriminate(
 ) -> Array:
     """Logits [N] of images as the discriminator sees them: augmented, if there are amounts."""
     seen = images if amounts is None else augment(images, amounts)
+    seen = sharding.constrain(task.mesh, "images", seen)
     params = with_frozen_layers(params, task.recipe.freeze_d)
     return task.discriminator.apply({"params": params}, seen, labels)
 

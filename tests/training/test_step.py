@@ -19,7 +19,7 @@ from creps_jax.config import (
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh, named
-from creps_jax.training import draws, step
+from creps_jax.training import draws, programs, step
 from creps_jax.training.loop import make_task, to_devices
 from creps_jax.training.state import AugmentState, Task, init_state
 from experiments.kill_hunt import tiny_config
@@ -27,7 +27,12 @@ from experiments.kill_hunt import tiny_config
 BATCH = 16
 PLAIN = LayoutConfig()
 CLASSES = 3
-SHARED = {"num_classes": CLASSES, "image_channels": 1, "channels": (8, 8), "mapping_layers": 1}
+# Panoramas, so that what mixes up rows and columns is wrong.
+SHARED = {
+    **{"num_classes": CLASSES, "image_channels": 1},
+    **{"channels": (8, 8), "mapping_layers": 1, "base": (4, 8)},
+}
+SHAPE = (8, 16)
 GENERATOR = GeneratorConfig(
     **SHARED, z_dim=8, w_dim=8, biline_channels=4, thickness=2, bandwidth=10.0
 )
@@ -63,7 +68,7 @@ def batch_of(task, t):
     return to_devices(
         task,
         {
-            "image": random.integers(0, 256, (BATCH, 8, 8, 1), np.uint8),
+            "image": random.integers(0, 256, (BATCH, *SHAPE, 1), np.uint8),
             "label": random.integers(0, CLASSES, BATCH, np.int32),
         },
     )
@@ -103,17 +108,55 @@ def test_every_layout_computes_what_one_device_computes(name):
         assert all(np.allclose(one[k], other[k], rtol=1e-3, atol=1e-4) for k in one)
 
 
+def temporary_bytes(devices, layout):
+    trained(devices, layout)  # Then nothing is left to compile.
+    found = {p.name: p.temporary_bytes for p in programs.compiled(task_on(devices, layout=layout))}
+    assert found.keys() >= {"G main", "G path length", "D main", "D R1"}
+    return found
+
+
+@pytest.mark.parametrize(
+    "name, share",
+    # A quarter of the batch at a time; of shared images, it is an eighth of it on a device.
+    [("eight devices", 0.2), ("parts", 0.35), ("shared images", 0.2)],
+)
+def test_the_memory_of_a_device_falls_with_its_part_of_the_batch_and_the_images(name, share):
+    whole, part = temporary_bytes(1, PLAIN), temporary_bytes(*LAYOUTS[name])
+    for phase in ("G main", "G path length", "D main", "D R1"):
+        assert part[phase] < share * whole[phase], phase
+
+
+def test_strips_of_pixels_take_memory_for_one_of_them():
+    state = jax.eval_shape(lambda: init_state(task_on(1)))
+    ws = jax.ShapeDtypeStruct((4, GENERATOR.num_ws, GENERATOR.w_dim), jnp.float32)
+
+    def bytes_of(strips):
+        task = task_on(1, layout=LayoutConfig(pixel_strips=strips))
+        loss = lambda variables, ws: step.synthesize(task, variables, ws).sum()  # noqa: E731
+        program = jax.jit(jax.grad(loss, argnums=1)).lower(state.generator, ws).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert bytes_of(SHAPE[0]) < 0.5 * bytes_of(1)
+
+
 def test_each_phase_was_compiled_once():
     trained(1)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **tags: compiled.append(tags) if "backend_compile" in event else None
+    )
+    list(programs.compiled(task_on(1)))  # What is compiled ahead is what the steps run.
     before = {f: f._cache_size() for f in PHASES}
     task = task_on(1)
     state = jax.jit(init_state, static_argnums=0, out_shardings=named(task.mesh, "state"))(task)
     for t in range(3):
         state, _ = step.train_step(task, step.phases_of(task, t), state, batch_of(task, t))
     assert {f: f._cache_size() for f in PHASES} == before
+    assert not [tags for tags in compiled if tags["fun_name"].removesuffix(")") in OF_STEP]
 
 
 PHASES = (step.prepare, step.g_main, step.g_path_length, step.d_main, step.d_r1, step.finish)
+OF_STEP = [f"jit({phase.__name__}" for phase in PHASES]
 
 
 def test_regularisations_come_at_their_intervals_and_leave_their_biases_alone():
@@ -210,7 +253,7 @@ def test_all_logits_of_reals_since_the_last_adjustment_count():
 def test_frozen_layers_have_no_gradients_and_the_others_have_all_of_theirs():
     task = task_on(1)
     params = trained(1)[0][0].discriminator["params"]
-    images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(4, *SHAPE, 1)).astype(np.float32)
     labels = np.eye(CLASSES, dtype=np.float32)[[0, 1, 2, 0]]
 
     def gradients(count):
