@@ -249,14 +249,14 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def interrupts_blocked() -> Iterator[None]:
-    """Threads and processes that start within never see Ctrl-C.
+def requests_blocked() -> Iterator[None]:
+    """Threads and processes that start within never see Ctrl-C nor SIGTERM.
 
-    For starting and waiting for decoding processes: a terminal sends it to them as well, but
-    stopping is this process's work.
+    For starting and waiting for decoding processes: a terminal or SLURM sends them to these as
+    well, but stopping is this process's work.
     """
-    resource_tracker.ensure_running()  # Else the first process starts it, which unblocks Ctrl-C.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # Else the first process starts it, which unblocks them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -277,7 +277,7 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
     """
     config = run.config
     print(programs.compile_step(run.task), flush=True)
-    blocked = interrupts_blocked if config.data.workers else contextlib.nullcontext
+    blocked = requests_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step, run.guard)
     if run.step == 0 and jax.process_index() == 0:
         reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
@@ -298,13 +298,8 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
                     save(run)
             if ended:
                 break
-            try:
-                with reporter.waiting_for_data(), blocked():
-                    batch = to_devices(run.task, next(run.batches))
-            except RuntimeError:
-                if received:
-                    continue  # The request ended Grain's workers too.
-                raise
+            with reporter.waiting_for_data(), blocked():
+                batch = to_devices(run.task, next(run.batches))
             with jax.transfer_guard("disallow"):
                 phases = phases_of(run.task, run.step)
                 run.state, metrics = train_step(run.task, phases, run.state, batch)

@@ -1,6 +1,7 @@
 """Several processes of the real program on one machine: equal, killed, stopped, continued."""
 
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -25,11 +26,12 @@ def cache(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def two(workdir, cache, steps=STEPS):
+def two(workdir, cache, steps=STEPS, workers=0):
     """Both processes of a run; none is left."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     flags = [f"--coordinator={address}", "--processes=2", "--wait_sec=60"]
+    flags += [f"--config.data.workers={workers}"]
     both = [start(workdir, steps, cache, *flags, f"--process={index}") for index in range(2)]
     try:
         yield both
@@ -81,10 +83,21 @@ def test_a_lost_process_is_named_and_the_run_goes_on_as_if_unbroken(unbroken, ca
     assert same(tmp_path, unbroken[0])
 
 
-def test_a_request_to_one_process_stops_all_at_one_step(cache, tmp_path):
-    with two(tmp_path, cache, 10**6) as both:
+def to_one(both):
+    both[1].send_signal(signal.SIGTERM)
+
+
+def to_all(both):
+    """As SLURM does it: to the guards, what they guard, and what decodes for it."""
+    for process in both:
+        os.killpg(process.pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("request_to, workers", [(to_one, 0), (to_all, 1)])
+def test_a_request_to_stop_stops_all_at_one_step(cache, tmp_path, request_to, workers):
+    with two(tmp_path, cache, 10**6, workers) as both:
         wait_until(lambda: newest_step(tmp_path) >= 2, seconds=120)
-        both[1].send_signal(signal.SIGTERM)
+        request_to(both)
         outputs = [process.communicate(timeout=60)[0] for process in both]
         assert [process.returncode for process in both] == [distributed.STOPPED] * 2, outputs
     assert f"Stopped after {newest_step(tmp_path)} of" in outputs[0]

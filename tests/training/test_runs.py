@@ -321,6 +321,11 @@ def test_a_killed_run_leaves_no_decoding_process(cache, tmp_path):
         wait_until(lambda: newest_step(tmp_path) > 0, seconds=120)
         started = children(process.pid)
         assert sum(map(is_running, started)) >= 2
+        for worker in started:
+            os.kill(worker, signal.SIGTERM)  # As SLURM does it; to stop is their parent's work.
+        step = newest_step(tmp_path)
+        wait_until(lambda: newest_step(tmp_path) > step + 10)
+        assert all(map(is_running, started))
     finally:
         os.kill(process.pid, signal.SIGKILL)  # The process alone, not its group.
         process.communicate()
