@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from creps_jax.config import (
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh, named
-from creps_jax.training import draws, programs, step
+from creps_jax.training import draws, memory, programs, step
 from creps_jax.training.loop import make_task, to_devices
 from creps_jax.training.state import AugmentState, Task, init_state
 from experiments.kill_hunt import tiny_config
@@ -124,6 +125,19 @@ def test_the_memory_of_a_device_falls_with_its_part_of_the_batch_and_the_images(
     whole, part = temporary_bytes(1, PLAIN), temporary_bytes(*LAYOUTS[name])
     for phase in ("G main", "G path length", "D main", "D R1"):
         assert part[phase] < share * whole[phase], phase
+
+
+def test_a_step_that_a_device_has_no_memory_for_is_an_error_before_it(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "_CONTAINER_LIMIT", limit)
+    trained(1)
+    limit.write_text(f"{8 * 2**21}\n")  # Of a container; eight devices share it.
+    expected = r"needs about \d MiB of the device's 2 MiB .* G main.*layout\.pixel_strips=1"
+    with pytest.raises(MemoryError, match=expected):
+        programs.compile_step(task_on(1))
+    limit.write_text("max\n")
+    line = programs.compile_step(task_on(1))
+    assert re.match(r"Compiled the step in \d+ s: .* MiB of the device's .* GiB, .* G main", line)
 
 
 def test_strips_of_pixels_take_memory_for_one_of_them():
