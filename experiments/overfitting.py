@@ -2,8 +2,10 @@
 
     for kind in none ada; do python -m creps_jax.main --config=configs/demo.py \\
       --workdir=runs/300/$kind --config.augment.kind=$kind --config.augment.kimg=25 \\
-      --config.data.source=procedural:300 --config.total_kimg=60 \\
-      --config.checkpoint.every_kimg=4 --config.checkpoint.keep=100; done
+      --config.data.source=procedural:300 --config.data.mirror=False --config.resolution=16 \\
+      --config.discriminator.channel_base=2048 --config.discriminator.channel_max=128 \\
+      --config.recipe.r1_gamma=0.002 --config.total_kimg=100 \\
+      --config.checkpoint.every_kimg=5 --config.checkpoint.keep=100; done
     python -m experiments.overfitting --runs=runs/300 --out=experiments/overfitting
 
 The mean sign of the discriminator's logits at every checkpoint, without augmentation: of the 300

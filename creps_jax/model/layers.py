@@ -8,6 +8,7 @@ float32 but the factors of products whose weight is not: see `cast`.
 Notation: x input, w latent, s style, d demodulation, I fan-in, O fan-out.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,14 +52,29 @@ def initializer(initials: Any) -> Callable[[Array], Any]:
     return lambda key: initialize(key, initials)
 
 
-def lrelu(x: Array) -> Array:
-    """leaky_relu(x, 0.2) * sqrt(2): keeps the variance of a normal input."""
-    return jax.nn.leaky_relu(x, 0.2) * math.sqrt(2.0)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def lrelu(x: Array, gain: float = 1.0, limit: float = math.inf) -> Array:
+    """leaky_relu(x, 0.2) * sqrt(2) * gain, within +-limit; sqrt(2) keeps a normal input's variance.
+
+    Its derivative is taken from its result, which the next layer keeps anyway: so no gradient
+    needs x, and an activation is in memory once.
+    """
+    y = jax.nn.leaky_relu(x, 0.2) * math.sqrt(2.0) * gain
+    return y if limit == math.inf else jnp.clip(y, min=-limit, max=limit)
 
 
-def clip(x: Array, gain: float = 1.0) -> Array:
-    """x limited to +-256 * gain."""
-    return jnp.clip(x, min=-CLIP * gain, max=CLIP * gain)
+@lrelu.defjvp
+def _lrelu_jvp(
+    gain: float, limit: float, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    y = lrelu(*primals, gain, limit)
+    slope = jnp.where(y >= 0.0, 1.0, 0.2) * (math.sqrt(2.0) * gain)
+    return y, tangents[0] * jnp.where(jnp.abs(y) < limit, slope, 0.0)
+
+
+def clip(x: Array) -> Array:
+    """x limited to +-256."""
+    return jnp.clip(x, min=-CLIP, max=CLIP)
 
 
 def normalize(x: Array) -> Array:
@@ -151,9 +167,9 @@ def style(p: Parameters, w: Array) -> Style:
 def modulated(p: Parameters, style: Style | None, x: Array) -> Array:
     """Modulated linear layer with lrelu and clipping: [I] -> [O]; style None: it is in p."""
     if style is None:
-        return clip(lrelu(product(x, p["weight"]) + p["bias"]))
+        return lrelu(product(x, p["weight"]) + p["bias"], limit=CLIP)
     y = product(x * style.scale, p["weight"]) * style.demodulation
-    return clip(lrelu(y + p["bias"]))
+    return lrelu(y + p["bias"], limit=CLIP)
 
 
 def projection_style(p: Parameters, w: Array) -> Array:
@@ -208,7 +224,7 @@ def conv(weight: Array, x: Array, stride: int = 1, padding: str = "SAME") -> Arr
 
 def activate(p: Parameters, x: Array, gain: float = 1.0) -> Array:
     """lrelu(x + bias) * gain, clipped to +-256 * gain, NHWC."""
-    return clip(lrelu(x + p["bias"][None, None, None, :]) * gain, gain)
+    return lrelu(x + p["bias"][None, None, None, :], gain, CLIP * gain)
 
 
 def blur(x: Array, padding: int, stride: int = 1) -> Array:

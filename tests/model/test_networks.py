@@ -584,7 +584,7 @@ def test_modulated_activations_are_clipped_at_256_on_both_sides():
 def test_convolutional_activations_are_clipped_at_256_times_the_gain():
     x = np.array([1e4, 10.0, -10.0, -1e5], np.float32).reshape(1, 1, 1, 4)
     p = {"bias": np.array([0, 1, 1, 0], np.float32)}
-    ours = quick_jit(layers.activate)(p, x, 0.5)[0, 0, 0]
+    ours = quick_jit(lambda p, x: layers.activate(p, x, 0.5))(p, x)[0, 0, 0]
     root = math.sqrt(2)
     np.testing.assert_allclose(ours, [128, 5.5 * root, -0.9 * root, -128], rtol=1e-6)
 
@@ -592,6 +592,20 @@ def test_convolutional_activations_are_clipped_at_256_times_the_gain():
 def test_lrelu_has_slope_one_fifth_below_zero_and_gain_root_two():
     x = np.array([-3.0, -0.5, 0.0, 0.5, 3.0], np.float32)
     np.testing.assert_allclose(quick_jit(layers.lrelu)(x), np_lrelu(x), rtol=1e-6)
+
+
+def test_the_slope_of_lrelu_is_that_of_its_parts_and_0_beyond_the_limit():
+    def plain(x, gain, limit):
+        return jnp.clip(jax.nn.leaky_relu(x, 0.2) * math.sqrt(2.0) * gain, -limit, limit)
+
+    x = jnp.asarray([-1e4, -20.0, -1e-3, 0.0, 1e-3, 3.0, 50.0, 1e4], jnp.float32)
+    for gain, limit in ((1.0, math.inf), (1.0, 10.0), (0.5, 10.0)):
+        for f in (jax.grad, lambda g: jax.grad(lambda y: jnp.sin(jax.grad(g)(y) + y))):
+            ours, expected = (
+                jax.vmap(f(lambda y, h=h: h(y, gain, limit) * y))(x)  # noqa: B023
+                for h in (layers.lrelu, plain)
+            )
+            assert_close(ours, expected)
 
 
 def test_normalize_divides_by_the_root_mean_square():
