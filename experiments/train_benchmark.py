@@ -9,12 +9,14 @@ the product's, and the temporary memory. 'augment' is part of the phases above i
 beside them. Procedural images stand in for the config's data set.
 """
 
+import contextlib
 import csv
 import functools
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,11 @@ from ml_collections import config_flags
 from creps_jax.training import loop, memory, programs, step
 from creps_jax.training.augment import Amounts, augment
 from creps_jax.training.state import Task
+
+COLUMNS = (
+    *("phase", "every", "sec_per_kimg"),
+    *("gflops_per_sec", "share_of_matmul", "temporary_mib"),
+)
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/demo.py", "Config of the run.")
 _OUT = flags.DEFINE_string("out", None, "CSV to write.")
@@ -68,27 +75,23 @@ def augmenting(images: jax.Array, amounts: Amounts) -> Callable[[], Any]:
     return functools.partial(run, images)
 
 
-def measure(run: loop.Run, rounds: int) -> tuple[list[dict[str, Any]], float]:
-    """A row for each phase, and the matrix product's FLOP/s."""
+def measure(run: loop.Run, rounds: int) -> Iterator[dict[str, Any]]:
+    """A row of the table for each phase, as soon as it is timed."""
     task, state = run.task, run.state
     images = loop.to_devices(task, next(run.batches))
     batch, draws = step.prepare(task, state.step, state.augment and state.augment.p, images)
     temporaries = {p.name: p.temporary_bytes for p in programs.compiled(task)}
-    flops, rows, products = whole_flops(task), [], [matmul_flops_per_sec()]
+    flops, total = whole_flops(task), 0.0
 
     def row(name: str, every: int, times: list[float]) -> dict[str, Any]:
-        products.append(matmul_flops_per_sec())
-        time_sec, rate = statistics.median(times), statistics.mean(products[-2:])
-        kimg_sec = 1000 * time_sec / task.recipe.batch_size / every
-        known = name in flops
-        return {
-            "phase": name,
-            "every": every,
-            "sec_per_kimg": f"{kimg_sec:.4g}",
-            "gflops_per_sec": f"{flops[name] / time_sec / 1e9:.4g}" if known else "",
-            "share_of_matmul": f"{flops[name] / time_sec / rate:.3f}" if known else "",
-            "temporary_mib": f"{temporaries[name] / 2**20:.0f}" if known else "",
-        }
+        time_sec = statistics.median(times)
+        timed = {"sec_per_kimg": 1000 * time_sec / task.recipe.batch_size / every}
+        if name in flops:
+            rate = flops[name] / time_sec
+            timed["gflops_per_sec"] = rate / 1e9
+            timed["share_of_matmul"] = rate / matmul_flops_per_sec()
+            timed["temporary_mib"] = temporaries[name] / 2**20
+        return {"phase": name, "every": every, **timed}
 
     for call in programs.calls(task, state, images, batch, draws):
         is_phase, others = call.function is not step.prepare, call.inputs[1:]
@@ -101,42 +104,43 @@ def measure(run: loop.Run, rounds: int) -> tuple[list[dict[str, Any]], float]:
             return metrics
 
         once()
-        rows.append(row(call.name, call.every, [seconds(once) for _ in range(rounds)]))
-        print(rows[-1], flush=True)
-    total = sum(float(r["sec_per_kimg"]) for r in rows)
-    rows.append({"phase": "step", "every": 1, "sec_per_kimg": f"{total:.4g}"})
+        yield (timed := row(call.name, call.every, [seconds(once) for _ in range(rounds)]))
+        total += timed["sec_per_kimg"]
+    yield {"phase": "step", "every": 1, "sec_per_kimg": total}
     if task.augment:
         augmented = augmenting(batch.images, draws.augmentation.d_main_reals)
         augmented()
-        rows.append(row("augment", 1, [seconds(augmented) for _ in range(rounds)]))
+        yield row("augment", 1, [seconds(augmented) for _ in range(rounds)])
     for _ in range(len(run.source) // task.recipe.batch_size):  # Fill the cache of a small set.
         next(run.batches)
-    rows.append(row("data", 1, [seconds(lambda: next(run.batches)) for _ in range(rounds)]))
-    return rows, statistics.median(products)
+    yield row("data", 1, [seconds(lambda: next(run.batches)) for _ in range(rounds)])
 
 
 def main(_: list[str]) -> None:
     config = _CONFIG.value
     with config.unlocked():
         config.data.source, config.init_from = "procedural:64", None
-    with tempfile.TemporaryDirectory() as workdir:
-        run = loop.prepare(config.to_dict(), Path(workdir))
-        rows, product = measure(run, _ROUNDS.value)
-        run.batches.close()
-        run.checkpoints.close()
-    for r in rows:
-        print("  ".join(f"{r.get(name, ''):>16}" for name in rows[0]))
-    total = float(next(r for r in rows if r["phase"] == "step")["sec_per_kimg"])
-    print(
-        f"{1000 / total:.4g} images/s, matrix product {product / 1e9:.4g} GFLOP/s, "
-        f"peak {programs.size(memory.peak_bytes())}"
-    )
-    if _OUT.value:
-        Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
-        with open(_OUT.value, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    with contextlib.ExitStack() as stack:
+        run = loop.prepare(
+            config.to_dict(), Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        )
+        stack.callback(run.checkpoints.close)
+        stack.callback(run.batches.close)
+        writers = [csv.writer(sys.stdout, delimiter="\t")]
+        if _OUT.value:
+            Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(_OUT.value, "w", newline="", buffering=1))
+            writers.append(csv.writer(file, lineterminator="\n"))
+        for writer in writers:
+            writer.writerow(COLUMNS)
+        for row in measure(run, _ROUNDS.value):
+            for writer in writers:
+                writer.writerow(
+                    f"{x:.4g}" if isinstance(x := row.get(name, ""), float) else x
+                    for name in COLUMNS
+                )
+            sys.stdout.flush()
+        print(f"peak memory {programs.size(memory.peak_bytes())}")
 
 
 if __name__ == "__main__":
