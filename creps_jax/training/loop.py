@@ -276,7 +276,6 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
       Diverged: the run is not worth going on with; the last good checkpoint is kept, and named.
     """
     config = run.config
-    print(programs.compile_step(run.task), flush=True)
     blocked = requests_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step, run.guard)
     if run.step == 0 and jax.process_index() == 0:
@@ -285,6 +284,8 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
     # Of several processes, JAX takes the requests.
     requests = stop_requests() if jax.process_count() == 1 else contextlib.nullcontext([])
     with requests as received, contextlib.closing(run.batches), run.checkpoints, reporter:
+        with reporter.pause():
+            print(programs.compile_step(run.task), flush=True)
         while True:
             # Counted from where this start began, as JAX does.
             stop = bool(received) or multihost_utils.reached_preemption_sync_point(run.step - begun)

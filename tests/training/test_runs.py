@@ -138,6 +138,15 @@ def test_a_first_request_to_stop_is_noted_and_a_second_one_acts(number):
         signal.signal(number, before)
 
 
+def test_a_request_to_stop_is_heard_while_the_step_is_compiled(tmp_path):
+    process = start(tmp_path / "run", 1000, tmp_path / "empty_cache")
+    wait_until(lambda: (tmp_path / "run" / "reals.png").exists(), seconds=120)
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGINT)
+    output = finish(process, STOPPED)
+    assert "Stopped after 0 of 1000 steps" in output and newest_step(tmp_path / "run") == 0
+
+
 def test_a_killed_run_goes_on_as_if_unbroken(unbroken, cache, tmp_path):
     choice = random.Random(0)
     # Before the first step is done; between saves; in the middle of one.
