@@ -223,7 +223,7 @@ ADDED_FIELDS: dict[str, dict[str, Any]] = {
     "": {"precision": "float32", "init_from": None, "width": None},
     "recipe": {"freeze_d": 0},
     "data": {"random_crop": False},
-    "augment": {"kind": "none", "p": 0.0, "target": 0.6, "interval": 4, "kimg": 500.0},
+    "augment": {"kind": "none", "p": 0.0, "target": 0.6, "interval": 4, "kimg": None},
     "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
     "guard": {"patience_kimg": 200.0},
 }
@@ -389,6 +389,11 @@ def _check_together(f: dict[str, Any]) -> None:
     )
     for name, choices in (("precision", PRECISIONS), ("augment.kind", AUGMENT_KINDS)):
         _require(f[name] in choices, f"{name}={f[name]!r} must be one of {', '.join(choices)}")
+    _require(
+        f["augment.kind"] != "fixed" or f["augment.p"] > 0,
+        "augment.kind='fixed' with augment.p=0 augments nothing: give augment.p, or "
+        "augment.kind='none'",
+    )
     shrink = f["recipe.path_length_batch_shrink"]
     _require(
         batch % shrink == 0,

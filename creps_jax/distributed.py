@@ -31,6 +31,7 @@ from jax.experimental import multihost_utils
 
 STOPPED = 75  # exit code: stopped on request, the state is saved, the same command continues
 LOST = 69  # exit code: a process is lost, the same commands continue from the last checkpoint
+FAILED = 1  # exit code: an error that a user can mend, told in one line
 
 AUTO = "auto"
 _CONNECT_SEC = 60  # for guards to connect once their children have
@@ -53,7 +54,7 @@ def cluster_of(
       environment: the variables of SLURM, Open MPI or a TPU pod.
 
     Raises:
-      ValueError: the flags contradict each other.
+      ValueError: the flags contradict each other, or a variable is not a number.
     """
     if coordinator == AUTO and processes is None and process is None:
         return {}
@@ -65,8 +66,11 @@ def cluster_of(
             "together: give all three, none, or --coordinator=auto alone"
         )
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError(f"--coordinator={coordinator} must be HOST:PORT, as in 10.0.0.1:1234")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError(
+            f"--coordinator={coordinator} must be HOST:PORT, as in 10.0.0.1:1234, with a port from "
+            "1 to 65535"
+        )
     if not 0 <= process < processes:
         raise ValueError(
             f"--process={process} must be one of 0..{processes - 1}, for --processes={processes}"
@@ -80,7 +84,10 @@ def cluster_of(
 
 def _is_one_of_several(environment: Mapping[str, str]) -> bool:
     def number(name: str) -> int:
-        return int(environment.get(name) or 1)
+        value = environment.get(name) or "1"
+        if not value.isdecimal():
+            raise ValueError(f"the environment's {name}={value} must be a number of processes")
+        return int(value)
 
     return (
         # A batch script has SLURM_NTASKS too, but only what srun starts has a step.
@@ -97,7 +104,8 @@ def joined(cluster: dict[str, Any] | None, wait_sec: int) -> Iterator[None]:
 
     The body runs in a child; the process that was started guards it and ends with
       the child's exit code,
-      LOST if another process was lost, or the child was killed: one line says which.
+      LOST if a process was lost, killed or ended by an exception: one line says which,
+      FAILED if another process ended with an error that it has told.
 
     Args:
       cluster: what `cluster_of` returned.
@@ -132,15 +140,21 @@ def joined(cluster: dict[str, Any] | None, wait_sec: int) -> Iterator[None]:
 
 
 def _end_at_once(error: BaseException) -> None:
-    """As Python ends at an error, but JAX does not wait for the other processes."""
-    code = error.code if isinstance(error, SystemExit) else None
+    """As Python ends at an error, but JAX does not wait for the other processes.
+
+    An exception may be the loss of another process, at the other end of a collective.
+    """
     if not isinstance(error, SystemExit):
         traceback.print_exception(error)
-    elif not isinstance(code, int):
-        print(code, file=sys.stderr)
+        code = LOST
+    elif isinstance(error.code, int):
+        code = error.code
+    else:
+        print(error.code, file=sys.stderr)
+        code = FAILED
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 1)
+    os._exit(code)
 
 
 def _connect(cluster: dict[str, Any], wait_sec: int, server: socket.socket, pipe: int) -> None:
@@ -203,12 +217,12 @@ def _link(index: int, host: str, connection: socket.socket) -> _Link:
 
 
 class _Loss(NamedTuple):
-    """Which process ended, and how: 'is lost', 'was killed by signal 9' or 'ended with code 1'."""
+    """Which process ended, and how: 'is lost', 'was killed by signal 9', 'ended with code 1'."""
 
     index: int
     host: str
     how: str
-    is_error: bool = False  # It ended by itself, with an error.
+    is_error: bool = False  # It ended with an error that it has told.
 
 
 class _Guard:
@@ -314,7 +328,7 @@ class _Guard:
                     if index:  # Guard 0 waits for all, or its end would look like a loss.
                         return None
                     continue
-                own = _Loss(index, socket.gethostname(), _how(code), is_error=code > 0)
+                own = _Loss(index, socket.gethostname(), _how(code), is_error=code == FAILED)
                 if index == 0:
                     return self._judge(index, links, own)
                 links[0].send(own)  # Guard 0 answers, unless it is lost itself.
@@ -338,12 +352,17 @@ class _Guard:
             return 128 + self._requests[-1]
         if loss.index == index and code > 0:
             return code  # It has said why.
+        what_to_do = (
+            "its message says why"
+            if loss.is_error
+            else "start all processes again with the same commands: the run continues from its "
+            "last checkpoint"
+        )
         print(
-            f"Error: process {loss.index} of {count} ({loss.host}) {loss.how}; start all processes "
-            "again with the same commands: the run continues from its last checkpoint",
+            f"Error: process {loss.index} of {count} ({loss.host}) {loss.how}; {what_to_do}",
             file=sys.stderr,
         )
-        return code if loss.is_error and code > 0 else LOST
+        return FAILED if loss.is_error else LOST
 
 
 def _call(meeting: dict[str, Any]) -> _Link:

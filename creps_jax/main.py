@@ -1,16 +1,19 @@
 """Train: python -m creps_jax.main --config=configs/church.py --workdir=runs/church.
 
 Exit codes:
-  0   finished
-  1   an error, in one line
-  69  a process of several is lost; all, started again, continue from the last checkpoint
-  75  stopped by SIGTERM or Ctrl-C: the state is saved, and the same command continues
+  0         finished
+  1         an error, in one line
+  69        a process of several is lost; all, started again, continue from the last checkpoint
+  75        stopped by SIGTERM or Ctrl-C: the state is saved, and the same command continues
+  130, 143  killed by Ctrl-C or SIGTERM, before the first step or at a second request; the same
+            command continues from the last checkpoint
 """
 
 import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +71,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     if not _WORKDIR.value and not _DRY_RUN.value:
         raise app.UsageError("--workdir is missing: the folder that the run writes to")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ends at once, until there is a step to save.
     report_own_log()
     jax.config.update("jax_default_matmul_precision", "highest")  # float32 means float32.
     with one_line_errors():
@@ -94,18 +98,17 @@ def run(config: dict[str, Any]) -> None:
             for line in dry_run.describe(config):
                 print(line, flush=True)
             return
-        run = loop.prepare(config, Path(_WORKDIR.value).expanduser().absolute())
-        after_step = report.profiler(run.workdir, run.config, run.step) if _PROFILE.value else None
+        begun = loop.prepare(config, Path(_WORKDIR.value).expanduser().absolute())
+        profiled = (begun.workdir, begun.config, begun.step)
+        after_step = report.profiler(*profiled) if _PROFILE.value else None
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)  # Nothing had begun.
     try:
-        finished = loop.train(run, after_step)
+        finished = loop.train(begun, after_step)
     except (MemoryError, OSError) as error:
         sys.exit(f"Error: {error}")
     except guards.Diverged as error:
-        sys.exit(f"Error: {error}. {loop.what_is_left(run)}")
+        sys.exit(f"Error: {error}. {loop.what_is_left(begun)}")
     if not finished:
         sys.exit(distributed.STOPPED)
 

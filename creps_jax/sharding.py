@@ -30,7 +30,8 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, row: int = 1, column:
     Raises:
       ValueError: the devices do not divide among rows and columns.
     """
-    devices = jax.devices() if devices is None else devices
+    # A process's devices side by side: they share its part of the batch.
+    devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
     if len(devices) % (row * column):
         raise ValueError(
             f"layout.row={row} x layout.column={column} devices an image do not divide the "

@@ -64,8 +64,10 @@ def judge(discriminator: Discriminator, variables: dict, images: jax.Array) -> j
 
 def measure(workdir: Path) -> list[dict[str, float]]:
     """A row of kimg and mean signs for each checkpoint of a run."""
-    rows = []
-    for folder in sorted((workdir / "checkpoints").glob("[0-9]*"), key=lambda f: int(f.name)):
+    rows, folders = [], list((workdir / "checkpoints").glob("[0-9]*"))
+    if not folders:
+        raise SystemExit(f"{workdir} has no checkpoints: train there by the commands above")
+    for folder in sorted(folders, key=lambda f: int(f.name)):
         networks, raw_config = load_networks(folder)
         config = parse(raw_config)
         size, channels = config.data.shape[0], config.data.image_channels

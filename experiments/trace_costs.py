@@ -105,7 +105,9 @@ def main() -> None:
     for program, operation, microseconds in own_times(events):
         if program in places:
             costs[program][places[program].get(operation, "other")] += microseconds
-    whole = sum(sum(of.values()) for of in costs.values())
+    whole = sum(of.total() for of in costs.values())
+    if not whole:
+        raise SystemExit("the trace has none of the step's operations on this kind of device")
     for program, of in sorted(costs.items(), key=lambda item: -item[1].total()):
         print(f"{of.total() / whole:6.1%}  {program.removeprefix('jit_')}")
         for function, microseconds in of.most_common(arguments.top):

@@ -6,7 +6,7 @@
 Every phase of the step is timed on its own, in turn with a 2048^3 float32 matrix product. Prints
 and writes, for each: how often it comes, seconds a kimg (thousand images), GFLOP/s, their share of
 the product's, and the temporary memory. 'augment' is part of the phases above it, 'data' goes on
-beside them. Procedural images stand in for the config's data set.
+beside them. Procedural images stand in for the config's data set, unless it has classes.
 """
 
 import contextlib
@@ -117,13 +117,18 @@ def measure(run: loop.Run, rounds: int) -> Iterator[dict[str, Any]]:
 
 
 def main(_: list[str]) -> None:
+    jax.config.update("jax_default_matmul_precision", "highest")  # As a run.
     config = _CONFIG.value
     with config.unlocked():
-        config.data.source, config.init_from = "procedural:64", None
+        config.init_from = None
+        if not config.num_classes:
+            config.data.source = "procedural:64"
     with contextlib.ExitStack() as stack:
-        run = loop.prepare(
-            config.to_dict(), Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        )
+        workdir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            run = loop.prepare(config.to_dict(), workdir)
+        except (ValueError, OSError) as error:
+            sys.exit(f"Error: {error}")
         stack.callback(run.checkpoints.close)
         stack.callback(run.batches.close)
         writers = [csv.writer(sys.stdout, delimiter="\t")]

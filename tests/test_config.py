@@ -287,6 +287,8 @@ def test_the_kind_of_augmentation():
     assert config.parse(changed(augment__kind="ada")).augment.adaptive
     fixed = config.parse(changed(augment__kind="fixed")).augment
     assert not fixed.adaptive and fixed.p == 0.1
+    refuses(changed(augment__kind="fixed", augment__p=0.0), "augment.kind='fixed'", "augment.p=0")
+    refuses(changed(augment__kind="fixed", augment__p=0), "augment.p=0")
 
 
 @pytest.mark.parametrize("section", [s for s in config.SCHEMA if s])

@@ -58,14 +58,17 @@ def load_arrays(path: str) -> dict[str, Arrays]:
         }
         names["G_ema"] = names["G"]
         return {name: to_arrays(names[name], networks[name]) for name in NETWORKS}
+    if not zipfile.is_zipfile(given):
+        what = "" if given.exists() else ": there is nothing of that name"
+        raise ValueError(
+            f"init_from={path!r} is neither the folder of a run or a checkpoint, nor an .npz file "
+            f"of arrays{what}"
+        )
     try:
         with np.load(given) as file:
             entries = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"init_from={path!r} is neither the folder of a run or a checkpoint, nor an .npz file "
-            f"of arrays: {error}"
-        ) from error
+        raise ValueError(f"init_from={path!r}: {error}") from error
     found = {
         network: {
             name.removeprefix(f"{network}/"): array
@@ -79,6 +82,12 @@ def load_arrays(path: str) -> dict[str, Arrays]:
             f"init_from={path!r} has no entries G/... or G_ema/...; it has "
             f"{', '.join(list(entries)[:5]) or 'none'}"
         )
+    for network, arrays in found.items():
+        for name, array in arrays.items():
+            if not np.issubdtype(array.dtype, np.floating):
+                raise ValueError(
+                    f"init_from={path!r}: {network}/{name} is of type {array.dtype}, not of floats"
+                )
     # One generator is enough to go on from.
     found["G"], found["G_ema"] = found["G"] or found["G_ema"], found["G_ema"] or found["G"]
     return found

@@ -32,7 +32,7 @@ def describe(raw_config: dict[str, Any]) -> Iterator[str]:
     yield f"G's channels   {' '.join(map(str, config.generator.channels))}, of blocks 4, 8, ..."
     yield f"G's average    {config.recipe.ema_kimg:>12,g} kimg of half-life"
     yield f"steps          {config.total_steps:>12,} of {config.recipe.batch_size} images"
-    yield f"state          {programs.state_bytes(task) / 2**20:>12,.0f} MiB"
+    yield f"state, a batch {programs.held_bytes(task) / 2**20:>12,.0f} MiB on each device"
     yield "phase           every   temporary MiB    GFLOP   (compiling takes minutes)"
     total = 0.0
     for name, every, flops, temporary in programs.compiled(task):

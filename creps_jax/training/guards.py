@@ -2,7 +2,7 @@
 
 A sign of trouble counts from the report before it: what was saved until then is good, and is kept
 as long as the trouble lasts. After a tenth of `guard.patience_kimg` comes a warning that says what
-to do, after all of it the run stops.
+to do, after all of it, but never at the first report of a trouble, the run stops.
 """
 
 import math
@@ -48,10 +48,11 @@ def troubles(scalars: Mapping[str, float], adaptive: bool) -> dict[str, str]:
             f"{gap:.2g}): lower recipe.r1_gamma or recipe.learning_rate, and look at reals.png"
         )
     if scalars["loss/d"] < UNBEATABLE:
+        ada = "" if adaptive else ", use --config.augment.kind=ada"
         found["unbeatable"] = (
             f"the discriminator tells all reals from all fakes (its loss is "
             f"{scalars['loss/d']:.2g}), which teaches the generator nothing: raise "
-            "recipe.r1_gamma, use --config.augment.kind=ada, or add images"
+            f"recipe.r1_gamma{ada}, or add images"
         )
     if adaptive and scalars["augment/p"] > LEAKING:
         found["augment/p"] = (
@@ -66,16 +67,16 @@ class Guard:
     """Follows the troubles of a run from report to report.
 
     Attributes:
+      reported: step of the last report.
       since: trouble that there is now -> step of the last report without it.
     """
 
     def __init__(
-        self, patience_steps: int, adaptive: bool, step: int, since: Mapping[str, int]
+        self, patience_steps: int, adaptive: bool, reported: int, since: Mapping[str, int]
     ) -> None:
-        """At `step`, where a run begins or continues with the troubles that it was saved with."""
+        """Of a new run, or of one that continues with what it was saved with."""
         self._patience, self._adaptive = patience_steps, adaptive
-        self._reported = step
-        self.since = dict(since)
+        self.reported, self.since = reported, dict(since)
 
     @property
     def good_until(self) -> int | None:
@@ -90,19 +91,20 @@ class Guard:
         """
         check_finite(scalars, step)
         found = troubles(scalars, self._adaptive)
-        before, self._reported = self._reported, step
-        self.since = {name: self.since.get(name, before) for name in found}
+        before, self.reported = self.reported, step
+        known, self.since = self.since, {n: self.since.get(n, before) for n in found}
         warnings = []
         for name, text in found.items():
             since = self.since[name]
-            if step - since >= self._patience:
+            if name in known and step - since >= self._patience:
                 raise Diverged(
                     f"for {step - since} steps {text}; to go on regardless, raise "
                     "guard.patience_kimg"
                 )
             if before - since < self._patience / 10 <= step - since:
                 warnings.append(
-                    f"for {step - since} steps {text}; if it lasts, the run stops at step "
-                    f"{since + self._patience}"
+                    f"for {step - since} steps {text} (in a new run; --config.init_from takes this "
+                    "one's weights); if it lasts, this run stops at step "
+                    f"{max(since + self._patience, step + 1)}"
                 )
         return warnings

@@ -108,6 +108,9 @@ def begin_or_continue(
     last_saved = checkpoints.latest_step()
     if last_saved is not None:
         check_config(checkpoints.config(last_saved), raw_config, MAY_CHANGE)
+    weights = None
+    if last_saved is None and config.init_from is not None:
+        weights = initial.load_arrays(config.init_from)
     source = open_source(config.data, workdir / "data_index.json")
     counts = np.asarray(source.label_counts)
     task = make_task(config, tuple((counts / max(counts.sum(), 1)).tolist()))
@@ -119,14 +122,15 @@ def begin_or_continue(
         jax.process_index(),
         jax.process_count(),
     )
+    reported, troubles = 0, {}
     if last_saved is None:
         print(f"A new run in {workdir}: {len(source)} images.", flush=True)
         initialize = jax.jit(
             init_state, static_argnums=0, out_shardings=sharding.named(task.mesh, "state")
         )
-        state, step, troubles = initialize(task), 0, {}
-        if config.init_from is not None:
-            state = with_initial_weights(state, task, config.init_from)
+        state, step = initialize(task), 0
+        if weights is not None:
+            state = with_initial_weights(state, task, weights, config.init_from)
     else:
         step = last_saved
         print(f"Continuing {workdir} from step {step} of {config.total_steps}.", flush=True)
@@ -139,7 +143,8 @@ def begin_or_continue(
                 "another --workdir"
             )
         batches.set_state(data["iterator"])
-        troubles = data.get("troubles", {})  # Checkpoints of earlier versions have none.
+        # Checkpoints of earlier versions have neither.
+        reported, troubles = data.get("reported", step), data.get("troubles", {})
     adaptive = config.augment is not None and config.augment.adaptive
     return Run(
         raw_config,
@@ -153,18 +158,20 @@ def begin_or_continue(
         state,
         step,
         last_saved,
-        Guard(config.patience_steps, adaptive, step, troubles),
+        Guard(config.patience_steps, adaptive, reported, troubles),
     )
 
 
-def with_initial_weights(state: TrainState, task: Task, path: str) -> TrainState:
-    """The state of a new run with the networks of another one, as far as they fit; says how far.
+def with_initial_weights(
+    state: TrainState, task: Task, weights: dict[str, initial.Arrays], path: str
+) -> TrainState:
+    """The state of a new run with the weights of another one, as far as they fit; says how far.
 
     Raises:
-      ValueError: there are no weights at the path, or none of them fits.
+      ValueError: none of the weights from the path fits.
     """
     networks = {"G": state.generator, "D": state.discriminator, "G_ema": state.g_ema}
-    taken = initial.take(initial.load_arrays(path), task.generator, task.discriminator, networks)
+    taken = initial.take(weights, task.generator, task.discriminator, networks)
     count = len(jax.tree.leaves(networks))
     if len(taken.left) == count:
         raise ValueError(f"init_from={path!r}: none of its arrays fits; first: {taken.left[0]}")
@@ -221,6 +228,7 @@ def save(run: Run) -> None:
             "iterator": run.batches.get_state(),
             "examples": len(run.source),
             "fingerprint": run.source.fingerprint,
+            "reported": run.guard.reported,
             "troubles": run.guard.since,
         },
         config=run.raw_config,
@@ -284,8 +292,9 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
     # Of several processes, JAX takes the requests.
     requests = stop_requests() if jax.process_count() == 1 else contextlib.nullcontext([])
     with requests as received, contextlib.closing(run.batches), run.checkpoints, reporter:
-        with reporter.pause():
-            print(programs.compile_step(run.task), flush=True)
+        if run.step < config.total_steps:
+            with reporter.pause():
+                print(programs.compile_step(run.task), flush=True)
         while True:
             # Counted from where this start began, as JAX does.
             stop = bool(received) or multihost_utils.reached_preemption_sync_point(run.step - begun)
@@ -321,9 +330,11 @@ def what_is_left(run: Run) -> str:
     good = run.checkpoints.folder(run.guard.good_until)
     if good is None:
         return "The run has stopped; no checkpoint is from before."
+    if good.name == "0":
+        return "The run has stopped; only the checkpoint of its first weights is from before."
     return (
         f"The run has stopped. Its checkpoint of step {good.name} is from before and kept: a new "
-        f"run starts from its weights with --config.init_from={good}"
+        f"run, in another --workdir, starts from its weights with --config.init_from={good}"
     )
 
 

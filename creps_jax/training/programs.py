@@ -1,5 +1,6 @@
 """The compiled programs of a training step, one for each phase, and what they cost."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -85,9 +86,10 @@ def compiled(task: Task) -> Iterator[Program]:
         yield Program(call.name, call.every, flops, temporary)
 
 
-def state_bytes(task: Task) -> int:
-    """Of all arrays of a run; every device holds them."""
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract_state(task)))
+def held_bytes(task: Task) -> int:
+    """Of the state, a batch and its draws, on each device: what is there during all phases."""
+    arrays = jax.tree.leaves(abstract_inputs(task))
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays)
 
 
 def compile_step(task: Task) -> str:
@@ -98,7 +100,7 @@ def compile_step(task: Task) -> str:
     """
     started = time.perf_counter()
     largest = max(compiled(task), key=lambda program: program.temporary_bytes)
-    needed, limit = state_bytes(task) + largest.temporary_bytes, memory.limit_bytes()
+    needed, limit = held_bytes(task) + largest.temporary_bytes, memory.limit_bytes()
     sizes = f"{size(needed)} of the device's {size(limit)}"
     if needed > limit:
         raise MemoryError(

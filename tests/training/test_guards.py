@@ -13,7 +13,7 @@ WELL = {
 SIGNS = {
     "gradients": ({"gradient_norm/d": np.inf}, r"not finite \(gradient_norm/d\).*learning_rate"),
     "blind": ({"score/fake": 0.495}, r"does not tell reals from fakes .*0\.005.*r1_gamma"),
-    "unbeatable": ({"loss/d": 0.01}, r"all reals from all fakes .*0\.01.*augment\.kind"),
+    "unbeatable": ({"loss/d": 0.01}, r"all reals from all fakes .*0\.01.*r1_gamma"),
     "augment/p": ({"augment/p": 0.95}, r"run up to 0\.95.*augment\.target"),
 }
 
@@ -24,6 +24,12 @@ def test_a_run_that_is_well_has_no_troubles():
     assert troubles(without, adaptive=False) == {}
     # p is what the user gave.
     assert troubles({**WELL, "augment/p": 1.0}, adaptive=False) == {}
+
+
+def test_advice_is_what_is_not_done_yet():
+    unbeatable = WELL | {"loss/d": 0.01}
+    assert "augment.kind=ada" in troubles(unbeatable, adaptive=False)["unbeatable"]
+    assert "augment.kind=ada" not in troubles(unbeatable, adaptive=True)["unbeatable"]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_named():
@@ -46,7 +52,7 @@ def test_a_trouble_that_lasts_is_warned_of_once_and_then_ends_the_run(name):
         raise Diverged(warning)
     assert guard.watch(24, WELL | change) == []
     # A run that continues, continues its troubles.
-    guard = Guard(100, True, 24, guard.since)
+    guard = Guard(100, True, guard.reported, guard.since)
     assert guard.watch(103, WELL | change) == []
     with pytest.raises(Diverged, match=f"for 100 steps .*{message}.*guard.patience_kimg"):
         guard.watch(104, WELL | change)
@@ -58,6 +64,25 @@ def test_a_trouble_that_passes_is_forgotten():
     change, _ = SIGNS["blind"]
     guard.watch(198, WELL | change)
     assert guard.since == {"blind": 99}
+
+
+def test_a_run_is_warned_before_it_is_stopped_however_rare_its_reports():
+    change, _ = SIGNS["blind"]
+    guard = Guard(100, True, 0, {})
+    (warning,) = guard.watch(500, WELL | change)
+    assert "stops at step 501" in warning and guard.good_until == 0
+    with pytest.raises(Diverged, match="for 1000 steps"):
+        guard.watch(1000, WELL | change)
+
+
+def test_what_no_report_has_judged_is_not_good():
+    change, _ = SIGNS["blind"]
+    guard = Guard(100, True, 0, {})
+    guard.watch(50, WELL)
+    # Stopped at 75, where nothing was reported, and continued.
+    guard = Guard(100, True, guard.reported, guard.since)
+    guard.watch(100, WELL | change)
+    assert guard.good_until == 50
 
 
 def test_the_newest_good_checkpoint_outlives_the_doubtful_ones(tmp_path):

@@ -1,6 +1,7 @@
 """Several processes of the real program on one machine: equal, killed, stopped, continued."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -83,6 +84,17 @@ def test_a_lost_process_is_named_and_the_run_goes_on_as_if_unbroken(unbroken, ca
     assert same(tmp_path, unbroken[0])
 
 
+def test_an_error_of_one_process_is_told_and_ends_all_as_an_error(cache, tmp_path):
+    (tmp_path / "lock").touch()
+    with (tmp_path / "lock").open() as lock, two(tmp_path, cache) as both:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Process 0 alone takes it.
+        outputs = [process.communicate(timeout=120)[0] for process in both]
+        assert [process.returncode for process in both] == [distributed.FAILED] * 2, outputs
+    assert "Error: another process is training in" in outputs[0]
+    assert "Error: process 0 of 2 (" in outputs[1]
+    assert "ended with code 1; its message says why" in outputs[1]
+
+
 def to_one(both):
     both[1].send_signal(signal.SIGTERM)
 
@@ -127,6 +139,7 @@ def test_a_checkpoint_moves_from_8_devices_to_1_and_to_4(tmp_path):
         (("h:1", 2, None), "belong together"),
         (("auto", 2, 0), "belong together"),
         (("h", 2, 0), "must be HOST:PORT"),
+        (("h:65536", 2, 0), "a port from 1 to 65535"),
         (("h:1", 2, 2), r"--process=2 must be one of 0..1"),
     ],
 )
@@ -149,6 +162,11 @@ def test_flags_that_contradict_each_other_are_errors(flags, message):
 )
 def test_the_environment_tells_of_several_processes(environment, several):
     assert distributed.cluster_of(None, None, None, environment) == ({} if several else None)
+
+
+def test_a_variable_that_is_not_a_number_is_named():
+    with pytest.raises(ValueError, match="OMPI_COMM_WORLD_SIZE=two must be a number"):
+        distributed.cluster_of(None, None, None, {"OMPI_COMM_WORLD_SIZE": "two"})
 
 
 def test_a_coordinator_that_cannot_be_reached_is_named(cache, tmp_path):

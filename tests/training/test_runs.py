@@ -22,7 +22,7 @@ from creps_jax import cli
 from creps_jax.checkpoint import Checkpoints, load_ema
 from creps_jax.config import parse
 from creps_jax.distributed import STOPPED
-from creps_jax.interop import official
+from creps_jax.interop import initial, official
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh
@@ -147,6 +147,21 @@ def test_a_request_to_stop_is_heard_while_the_step_is_compiled(tmp_path):
     assert "Stopped after 0 of 1000 steps" in output and newest_step(tmp_path / "run") == 0
 
 
+def test_ctrl_c_before_the_first_step_ends_the_run_at_once(tmp_path):
+    process = start(tmp_path / "run", 1000, tmp_path / "empty_cache")
+    output = ""
+    while "A new run" not in output:
+        output += process.stdout.readline()
+    time.sleep(1)  # The first weights are compiled.
+    os.killpg(process.pid, signal.SIGINT)
+    assert finish(process, -signal.SIGINT) == ""
+
+
+def test_a_finished_run_says_so_and_compiles_nothing(unbroken, cache):
+    output = finish(start(unbroken[0], STEPS, cache))
+    assert f"Finished: {STEPS} of {STEPS} steps" in output and "Compiled" not in output
+
+
 def test_a_killed_run_goes_on_as_if_unbroken(unbroken, cache, tmp_path):
     choice = random.Random(0)
     # Before the first step is done; between saves; in the middle of one.
@@ -252,7 +267,7 @@ def test_fine_tuning_takes_what_fits_and_tells_the_rest(unbroken, changes, left,
     theirs, before = by_name(source_task, source), by_name(task, state)
     np.savez(tmp_path / "arrays.npz", **theirs)
     for path in (unbroken[0], tmp_path / "arrays.npz"):
-        begun = loop.with_initial_weights(state, task, str(path))
+        begun = loop.with_initial_weights(state, task, initial.load_arrays(str(path)), str(path))
         output, after = capsys.readouterr().out, by_name(task, begun)
         own = {k for k in after if k not in theirs or after[k].shape != theirs[k].shape}
         assert all(re.search(left, name) for name in own) and bool(own) == bool(changes)
@@ -281,20 +296,26 @@ def test_a_fine_tuned_run_starts_from_the_other_ones_networks(unbroken, cache, t
 
 
 def test_what_cannot_be_fine_tuned_is_an_error(tmp_path):
-    task, state = task_and_state()
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.npz").write_text("no arrays")
+    (tmp_path / "none.npz").touch()
+    np.save(tmp_path / "one.npy", np.zeros(3))
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    np.savez(tmp_path / "words.npz", **{"G/a": np.array(["b"])})
     np.savez(tmp_path / "misfit.npz", **{"G/a": np.zeros(3)})
     for name, message in {
         "empty": "no checkpoint",
-        "nowhere": "neither the folder of a run",
+        "nowhere": "neither the folder of a run .* nothing of that name",
         "text.npz": "neither the folder of a run",
+        "none.npz": "neither the folder of a run",
+        "one.npy": "neither the folder of a run",
         "other.npz": "has no entries G/",
+        "words.npz": "G/a is of type <U1, not of floats",
         "misfit.npz": "none of its arrays fits",
     }.items():
-        with pytest.raises(ValueError, match=message):
-            loop.with_initial_weights(state, task, str(tmp_path / name))
+        config = kill_hunt.tiny_config({"init_from": str(tmp_path / name), "batch_size": 16})
+        with pytest.raises(ValueError, match=f"init_from.*{message}"):
+            loop.prepare(config, tmp_path / "run")
 
 
 CONFIGS = {
