@@ -37,6 +37,7 @@ IMAGES = 300
 BATCH = 4  # of one group of the minibatch standard deviation
 KINDS = ("none", "ada")
 SETS = ("seen", "unseen", "fakes")
+MEAN_OF = 8  # checkpoints: D swings from one to the next
 
 
 def scenes(first: int, size: int, channels: int) -> np.ndarray:
@@ -100,19 +101,30 @@ def main() -> None:
             writer.writerows(
                 [kind, row["kimg"], *(f"{row[name]:.3f}" for name in SETS)] for row in rows[kind]
             )
-    figure, both = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-    for axes, kind in zip(both, KINDS, strict=True):
+    plot(rows, arguments.out / "overfitting.png")
+
+
+def plot(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """The signs of each run, and the gaps between seen and unseen scenes of both."""
+    figure, (*of_kinds, gaps) = plt.subplots(1, 3, figsize=(13, 4))
+    for axes, (kind, of) in zip(of_kinds, rows.items(), strict=True):
+        kimg = np.array([row["kimg"] for row in of])
+        signs = {name: np.array([row[name] for row in of]) for name in SETS}
         for name in SETS:
-            axes.plot(
-                [row["kimg"] for row in rows[kind]], [r[name] for r in rows[kind]], label=name
-            )
+            axes.plot(kimg, signs[name], label=name)
         axes.set_title(f"augment.kind={kind}")
+        axes.set_ylim(-1.1, 1.1)
+        gap = np.convolve(signs["seen"] - signs["unseen"], np.ones(MEAN_OF) / MEAN_OF, "valid")
+        gaps.plot(kimg[MEAN_OF - 1 :], gap, label=kind)
+    gaps.set_title(f"seen - unseen, means of {MEAN_OF} checkpoints")
+    gaps.set_ylim(bottom=0)
+    of_kinds[0].set_ylabel("mean sign of D's logits")
+    for axes in (*of_kinds, gaps):
         axes.set_xlabel("kimg")
         axes.grid(alpha=0.3)
-    both[0].set_ylabel("mean sign of D's logits")
-    both[0].legend()
+        axes.legend()
     figure.tight_layout()
-    figure.savefig(arguments.out / "overfitting.png", dpi=80)
+    figure.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":
