@@ -271,7 +271,7 @@ class _Guard:
         code = self._reap()
         if self._requests:
             return 128 + self._requests[-1]
-        if code < 0:  # JAX aborts.
+        if code < 0:  # JAX aborts; else the traceback says why.
             where = cluster.get("coordinator_address", "the coordinator that JAX found")
             print(
                 f"Error: the processes did not all meet at {where} within {wait_sec} s "
@@ -279,7 +279,7 @@ class _Guard:
                 "the port is free there, and that no firewall is in between",
                 file=sys.stderr,
             )
-        return max(code, 1)
+        return FAILED  # Starting again would not help.
 
     def _accept(self, meeting: dict[str, Any]) -> list[_Link]:
         """The connections of all other guards.

@@ -99,8 +99,9 @@ def run(config: dict[str, Any]) -> None:
                 print(line, flush=True)
             return
         begun = loop.prepare(config, Path(_WORKDIR.value).expanduser().absolute())
-        profiled = (begun.workdir, begun.config, begun.step)
-        after_step = report.profiler(*profiled) if _PROFILE.value else None
+        after_step = None
+        if _PROFILE.value:
+            after_step = report.profiler(begun.workdir, begun.config, begun.step)
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
     try:

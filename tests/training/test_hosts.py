@@ -86,10 +86,11 @@ def test_a_lost_process_is_named_and_the_run_goes_on_as_if_unbroken(unbroken, ca
 
 def test_an_error_of_one_process_is_told_and_ends_all_as_an_error(cache, tmp_path):
     (tmp_path / "lock").touch()
-    with (tmp_path / "lock").open() as lock, two(tmp_path, cache) as both:
+    with (tmp_path / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # Process 0 alone takes it.
-        outputs = [process.communicate(timeout=120)[0] for process in both]
-        assert [process.returncode for process in both] == [distributed.FAILED] * 2, outputs
+        with two(tmp_path, cache) as both:
+            outputs = [process.communicate(timeout=120)[0] for process in both]
+            assert [process.returncode for process in both] == [distributed.FAILED] * 2, outputs
     assert "Error: another process is training in" in outputs[0]
     assert "Error: process 0 of 2 (" in outputs[1]
     assert "ended with code 1; its message says why" in outputs[1]

@@ -27,6 +27,7 @@ from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh
 from creps_jax.training import loop
+from creps_jax.training.guards import Guard
 from creps_jax.training.loop import restore
 from creps_jax.training.state import Task, init_state
 from experiments import kill_hunt
@@ -152,7 +153,7 @@ def test_ctrl_c_before_the_first_step_ends_the_run_at_once(tmp_path):
     output = ""
     while "A new run" not in output:
         output += process.stdout.readline()
-    time.sleep(1)  # The first weights are compiled.
+    time.sleep(0.3)  # The first weights are compiled.
     os.killpg(process.pid, signal.SIGINT)
     assert finish(process, -signal.SIGINT) == ""
 
@@ -199,6 +200,19 @@ def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
     changed = {**config, "generator": {**config["generator"], "z_dim": 16}}
     with pytest.raises(ValueError, match=r"generator\.z_dim: 8 in the checkpoint, 16 now"):
         loop.prepare(changed, tmp_path / "run")
+
+
+def test_a_run_continues_with_what_its_guard_knew(tmp_path):
+    config = kill_hunt.tiny_config({"batch_size": 16})
+    run = loop.prepare(config, tmp_path)
+    run.step, run.guard = 6, Guard(100, True, reported=4, since={"blind": 2})
+    loop.save(run)
+    for item in (run.checkpoints, run.batches, run.lock):
+        item.close()
+    again = loop.prepare(config, tmp_path)
+    assert again.step == 6 and again.guard.reported == 4 and again.guard.since == {"blind": 2}
+    for item in (again.checkpoints, again.batches, again.lock):
+        item.close()
 
 
 def test_a_run_whose_augmentation_runs_away_ends_and_keeps_what_was_good(cache, tmp_path):
