@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from creps_jax.training import loop, memory, programs, step
@@ -117,6 +117,7 @@ def measure(run: loop.Run, rounds: int) -> Iterator[dict[str, Any]]:
 
 
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # As a run; JAX and Orbax tell much.
     jax.config.update("jax_default_matmul_precision", "highest")  # As a run.
     config = _CONFIG.value
     with config.unlocked():
