@@ -242,7 +242,11 @@ def _input_gradient(stride: int, padding: str, x: Any, u: Array, weight: Array) 
     return jax.linear_transpose(conv, x)(u)[0]
 
 
-def _input_gradient_vjp(
+def _input_gradient_forward(*inputs: Any) -> tuple[Array, tuple[Array, Array]]:
+    return _input_gradient(*inputs), inputs[3:]
+
+
+def _input_gradient_backward(
     stride: int, padding: str, _: Any, factors: tuple[Array, Array], x: Array
 ) -> tuple[Array, Array]:
     u, weight = factors
@@ -252,7 +256,7 @@ def _input_gradient_vjp(
     )
 
 
-_input_gradient.defvjp(lambda *inputs: (_input_gradient(*inputs), inputs[3:]), _input_gradient_vjp)
+_input_gradient.defvjp(_input_gradient_forward, _input_gradient_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -260,7 +264,11 @@ def _conv(stride: int, padding: str, x: Array, weight: Array) -> Array:
     return _plain_conv(stride, padding, x, weight)
 
 
-def _conv_vjp(
+def _conv_forward(*inputs: Any) -> tuple[Array, tuple[Array, Array]]:
+    return _conv(*inputs), inputs[2:]
+
+
+def _conv_backward(
     stride: int, padding: str, factors: tuple[Array, Array], u: Array
 ) -> tuple[Array, Array]:
     x, weight = factors
@@ -271,7 +279,7 @@ def _conv_vjp(
     )
 
 
-_conv.defvjp(lambda *inputs: (_conv(*inputs), inputs[2:]), _conv_vjp)
+_conv.defvjp(_conv_forward, _conv_backward)
 
 
 def activate(p: Parameters, x: Array, gain: float = 1.0) -> Array:
