@@ -555,7 +555,7 @@ def test_derivatives_of_conv_are_those_of_the_plain_convolution(stride, padding)
     penalties = [quick_jit(jax.grad(r1_through(f), argnums=(0, 1))) for f in (ours, plain)]
     for derivative, expected in zip(*(f(weight, x) for f in penalties), strict=True):
         assert_close(derivative, expected)
-    # The third ones, of which nothing here has a rule of its own for x.
+    # Third derivatives go through the rules of the second ones.
     thirds = [
         quick_jit(jax.grad(lambda weight, x, f=f: jax.grad(r1_through(f))(weight, x).sum()))
         for f in (ours, plain)
@@ -563,11 +563,11 @@ def test_derivatives_of_conv_are_those_of_the_plain_convolution(stride, padding)
     assert_close(*(f(weight, x) for f in thirds))
 
 
-def test_no_derivative_of_r1_takes_feature_maps_with_inserted_zeros_for_filters_gradients():
+def test_no_filter_gradient_of_r1_reads_feature_maps_with_inserted_zeros():
     penalty = r1_through(lambda weight, x: layers.conv(weight, x, 2, "VALID"))
     program = jax.jit(jax.grad(penalty)).lower(normal(3, 3, 2, 4), normal(2, 9, 9, 2))
     windows = re.findall(r"window={size=(\w+)[^}]* lhs_dilate=2x2", program.as_text("hlo"))
-    assert set(windows) == {"3x3"}  # Only filters meet zeros between pixels, as in any gradient.
+    assert set(windows) == {"3x3"}  # Maps with zeros meet filters only, as in any gradient.
 
 
 # Layers, by their equations.
