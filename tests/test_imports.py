@@ -15,7 +15,7 @@ ROOT = pathlib.Path(creps_jax.__file__).parent
 # to the part with the longest name that it begins with; one that belongs to none has no arrows.
 STEP = tuple(f"training.{name}" for name in ("losses", "augment", "draws", "state", "step"))
 ALL = ("",)
-FOR_ANYBODY = ("config", "rng", "sharding")
+FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine")
 MAY_IMPORT = {
     "model": (),
     "data": (),
@@ -38,7 +38,6 @@ MAY_IMPORT = {
     "distributed": (),
     "cli": ALL,
     "options": (),
-    "progress": (),
     "commands": ALL,
     "__init__": ALL,
     "main": ALL,
@@ -51,6 +50,9 @@ ANY = None
 NEEDS_ONLY = {
     "config": (),
     "rng": CORE,
+    "disk": (),
+    "machine": (),
+    "progress": ("rich",),
     "sharding": CORE,
     "model": CORE,
     "distributed": CORE,
