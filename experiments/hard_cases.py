@@ -312,7 +312,7 @@ cases(
      f"{VIDEO} --seeds=3 --out=a.webp --camera='.5,.5,1,1.5e308; .5,.5,1,-1.5e308'", "refused",
      {"codes": REFUSED}),
     ("a video without PyAV", f"{VIDEO} --seeds=3 --out=a.mp4", "one line, at once",
-     {"odd": missing("av"), "codes": REFUSED, "says": "Error: .*av"}),
+     {"odd": missing("av"), "codes": REFUSED, "says": "Error: .*PyAV"}),
     ("a benchmark without matplotlib", "python -m experiments.render_benchmark --out=out",
      "one line, at once",
      {"odd": missing("matplotlib"), "codes": REFUSED, "says": "matplotlib", "within_sec": 20}),
