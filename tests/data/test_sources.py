@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from creps_jax.config import DataConfig
 from creps_jax.data import sources
-from creps_jax.data.procedural import scene
+from creps_jax.data.scenes.procedural import scene
 from creps_jax.data.sources import open_source
+from tests.helpers.data import data_config
 
 SIZE = 32
 NAMES = [f"{i // 4:05d}/img{i}.png" for i in range(10)]
@@ -25,14 +25,6 @@ NAMES = [f"{i // 4:05d}/img{i}.png" for i in range(10)]
 def no_cache(monkeypatch):
     """What is decoded is decoded anew each time, but where a test asks for the cache."""
     monkeypatch.setattr(sources, "CACHE_MIB", 0)
-
-
-def data_config(source, **changes):
-    defaults = dict(
-        source=str(source), shape=(SIZE, SIZE), image_channels=3, num_classes=0, mirror=False,
-        resize=False, random_crop=False, max_unreadable=0.5, threads=2, workers=0,
-    )  # fmt: skip
-    return DataConfig(**(defaults | changes))
 
 
 def crops(count):

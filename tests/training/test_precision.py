@@ -8,7 +8,7 @@ import pytest
 
 from creps_jax import sharding
 from creps_jax.config import parse
-from creps_jax.data import procedural
+from creps_jax.data.scenes import procedural
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.training import step

@@ -3,9 +3,15 @@
 import pathlib
 from typing import ClassVar
 
-from creps_jax.data.builders.manual import Config, Entry, ManualImages, check_present, read_json
-from creps_jax.data.containers import Container
-from creps_jax.data.files import Folder
+from creps_jax.data.containers.files import Folder
+from creps_jax.data.containers.schemes import Container
+from creps_jax.data.preparation.builders.manual import (
+    Config,
+    Entry,
+    ManualImages,
+    check_present,
+    read_json,
+)
 
 METADATA = "metfaces.json"
 

@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from creps_jax.data.containers import Container
+from creps_jax.data.containers.schemes import Container
 from creps_jax.data.decode import (
     UnreadableError,
     cover,

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from creps_jax.data import files
-from creps_jax.data.containers import guess_scheme, open_container
+from creps_jax.data.containers import files
+from creps_jax.data.containers.schemes import guess_scheme, open_container
 from creps_jax.data.decode import UnreadableError
 from creps_jax.data.sources import open_source
-from tests.data.test_sources import data_config
+from tests.helpers.data import data_config
 
 SIZE = 32
 
@@ -185,7 +185,7 @@ def test_a_bomb_in_a_zip_is_not_unpacked(tmp_path, monkeypatch):
             member.write(bytes(2**20))
     program = f"""
 import resource, sys
-from creps_jax.data.containers import open_container
+from creps_jax.data.containers.schemes import open_container
 from creps_jax.data.decode import UnreadableError
 container = open_container("zip:{path}")
 member = container._members["bomb.png"]
@@ -237,7 +237,7 @@ def test_tars_that_cannot_be_read(tmp_path):
 def test_tfds_sets_that_cannot_be_read(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
-    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(ValueError, match="tfds:nothing_such is neither a set that TFDS knows"):
         open_container("tfds:nothing_such")
     with pytest.raises(ValueError, match=r"tfds:mnist is not prepared in .*array_record"):

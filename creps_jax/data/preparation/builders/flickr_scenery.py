@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from PIL import Image
 
-from creps_jax.data.builders.manual import Config, Entry, ManualImages
-from creps_jax.data.containers import Container, open_container
+from creps_jax.data.containers.schemes import Container, open_container
 from creps_jax.data.decode import cover
+from creps_jax.data.preparation.builders.manual import Config, Entry, ManualImages
 
 
 class FlickrScenery(ManualImages):

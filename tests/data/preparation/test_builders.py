@@ -1,116 +1,33 @@
 """The paper's data sets, from small trees of the forms that their publishers hand out."""
 
-import hashlib
-import io
-import json
 import os
 import subprocess
 import sys
 
-import lmdb
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from PIL import Image
-from sklearn.datasets import load_sample_images
 from typer.testing import CliRunner
 
 from creps_jax import cli
-from creps_jax.data import builders
+from creps_jax.data.containers import tfds_sets
 from creps_jax.data.decode import cover, fit
+from creps_jax.data.preparation import builders
 from creps_jax.data.sources import open_source
-from tests.data.test_sources import data_config
-
-COUNT = 3
-
-
-def picture(i, height, width):
-    photo = load_sample_images().images[i % 2]
-    return Image.fromarray(photo[9 * i : 9 * i + height, 5 * i : 5 * i + width])
-
-
-def encoded(image, file_format):
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **({} if file_format == "png" else {"quality": 90}))
-    return buffer.getvalue()
-
-
-def put(root, name, data):
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_bytes(data)
-    return {"path": name, "md5": hashlib.md5(data).hexdigest()}
-
-
-def publish_ffhq(root):
-    metadata = {}
-    for i in (2, 10, 0):  # As text, 10 comes before 2.
-        faces = {
-            key: put(root, f"{folder}/00000/{i:05d}.png", encoded(picture(i, size, size), "png"))
-            for key, folder, size in (
-                ("image", "images1024x1024", 300),
-                ("thumbnail", "thumbnails128x128", 128),
-            )
-        }
-        metadata[str(i)] = {
-            "category": "training",
-            "metadata": {"author": f"Author {i}", "license_url": "L", "photo_url": "U"},
-            **{
-                key: {"file_path": face["path"], "file_md5": face["md5"]}
-                for key, face in faces.items()
-            },
-        }
-    (root / "ffhq-dataset-v2.json").write_text(json.dumps(metadata))
-    return [picture(i, 300, 300) for i in (0, 2, 10)]
-
-
-def publish_metfaces(root):
-    records = []
-    for i in range(COUNT):
-        face = put(root, f"images/{i}-00.png", encoded(picture(i, 300, 300), "png"))
-        records.append(
-            {
-                "obj_id": str(i),
-                "meta_url": "U",
-                "image_path": face["path"],
-                "image_md5": face["md5"],
-                "title": f"Title {i}",
-                "artist_display_name": "Artist",
-            }
-        )
-    (root / "metfaces.json").write_text(json.dumps(records))
-    return [picture(i, 300, 300) for i in range(COUNT)]
-
-
-def publish_lsun_church(root):
-    path = root / "church_outdoor_train_lmdb"
-    path.mkdir(parents=True)
-    files = [encoded(picture(i, 256, 340), "webp") for i in range(COUNT)]
-    keys = sorted(hashlib.sha1(bytes([i])).hexdigest().encode() for i in range(COUNT))
-    with lmdb.open(str(path), map_size=2**24) as database, database.begin(write=True) as writing:
-        for key, data in zip(keys, files, strict=True):
-            writing.put(key, data)
-    return [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
-
-
-def publish_flickr_scenery(root):
-    files = [encoded(picture(i, 280 + i, 390), "jpeg") for i in range(COUNT)]
-    for i, data in enumerate(files):
-        put(root, f"part{i % 2}/{i}.jpg", data)
-    return [Image.open(io.BytesIO(files[i])) for i in (0, 2, 1)]  # As the paths are sorted.
-
-
-PUBLISH = {
-    "ffhq": publish_ffhq,
-    "metfaces": publish_metfaces,
-    "lsun_church": publish_lsun_church,
-    "flickr_scenery": publish_flickr_scenery,
-}
+from tests.helpers.data import data_config
+from tests.helpers.publishers import (
+    COUNT,
+    PUBLISH,
+    picture,
+    publish_ffhq,
+    publish_flickr_scenery,
+    publish_metfaces,
+)
 
 
 @pytest.fixture(autouse=True)
 def sets(tmp_path, monkeypatch):
     """Where prepared sets go, of this process and of those that it starts."""
-    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "sets"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))
     return tmp_path / "sets"
 
@@ -264,6 +181,10 @@ def test_the_names_of_all_configs_are_built_by_someone():
         assert f"creps build {source.removeprefix('tfds:')} --manual-dir=" in config.__doc__
 
 
+def test_what_reading_knows_to_be_built_is_built():
+    assert {builder.name for builder in builders.BUILDERS} == set(tfds_sets.BUILT_HERE)
+
+
 def test_training_says_what_to_run_when_the_images_are_not_there(tmp_path):
     command = [sys.executable, "-m", "creps_jax.main", "--config=configs/church.py"]
     done = subprocess.run(
@@ -280,7 +201,7 @@ def test_neither_building_nor_reading_loads_tensorflow(manual, sets):
 import sys
 from typer.testing import CliRunner
 from creps_jax import cli
-from creps_jax.data.containers import open_container
+from creps_jax.data.containers.schemes import open_container
 CliRunner().invoke(cli.app, ["build", "metfaces/256", "--manual-dir={manual}", "--any-count"])
 container = open_container("tfds:metfaces/256")
 print(len(container.read("00000001")) > 1000, "tensorflow" in sys.modules)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from creps_jax.data.shapes import View
+from creps_jax.data.scenes.shapes import View
 
 _TAG = 0x5CE9E  # Separates these random numbers from others drawn for the same index.
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from creps_jax.data.containers import Container
+from creps_jax.data.containers.schemes import Container
 from creps_jax.data.decode import UnreadableError, encode_png, fit, read_image
 
 MAX_UNREADABLE = 0.01  # share of the files

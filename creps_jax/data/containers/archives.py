@@ -9,8 +9,8 @@ import zipfile
 import zlib
 from typing import Any, NamedTuple
 
+from creps_jax.data.containers.files import Files, check_name, check_size, file_version
 from creps_jax.data.decode import UnreadableError
-from creps_jax.data.files import Files, check_name, check_size, file_version
 
 
 class _Archive(Files):

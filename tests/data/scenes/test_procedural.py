@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from creps_jax.data.procedural import scene
-from creps_jax.data.shapes import View
+from creps_jax.data.scenes.procedural import scene
+from creps_jax.data.scenes.shapes import View
 
 
 def halved(image):

@@ -1,16 +1,13 @@
-"""Images in databases, where they have no files of their own: LMDB and TFDS sets."""
+"""Images in an LMDB, where they have no files of their own."""
 
 import contextlib
 import functools
-import json
 import pathlib
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from creps_jax.data import tfds_sets
+from creps_jax.data.containers.files import check_size, file_version
 from creps_jax.data.decode import UnreadableError
-from creps_jax.data.files import check_size, file_version
 
 
 class Lmdb:
@@ -51,50 +48,6 @@ class Lmdb:
     def summary(self, name: str) -> int:
         del name  # Its value lies somewhere in a file of many GiB.
         return 0
-
-
-class Tfds:
-    """The images of a prepared TFDS data set, undecoded; TensorFlow is not needed.
-
-    The set is NAME or NAME/CONFIG in the folder of TFDS ($TFDS_DATA_DIR), or the path of one. Its
-    split 'train' must have a feature 'image', and may have a 'label'.
-    """
-
-    def __init__(self, name: str):
-        self._split = tfds_sets.open_split(name)
-
-    def images(self) -> list[str]:
-        return [f"{index:08d}" for index in range(len(self._split.records))]
-
-    def labels(self) -> dict[str, Any] | None:
-        if not self._split.has_labels:
-            return None
-        records = self._split.records
-        try:
-            return {name: tfds_sets.label_of(records[int(name)]) for name in self.images()}
-        except Exception as error:  # Of array_record's or protobuf's own.
-            raise ValueError(f"the labels are damaged: {error}") from error
-
-    def classes(self) -> list[str]:
-        return self._split.classes
-
-    def ignored(self) -> list[str]:
-        return []
-
-    def read(self, name: str) -> bytes:
-        try:
-            return tfds_sets.image_of(self._split.records[int(name)])
-        except Exception as error:
-            raise UnreadableError(f"damaged in the data set: {error}") from error
-
-    def version(self, names: list[str]) -> list[Any]:
-        del names
-        return self._split.version
-
-    def summary(self, name: str) -> int:
-        del name
-        sizes = [size for size, _ in self._split.version]  # Copying changes the times.
-        return zlib.crc32(json.dumps(sizes).encode())
 
 
 @contextlib.contextmanager

@@ -1,11 +1,77 @@
-"""Prepared data sets of TensorFlow Datasets, read as random-access sources without TensorFlow."""
+"""Images in prepared sets of TensorFlow Datasets, read without TensorFlow."""
 
+import json
 import os
 import pathlib
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from creps_jax import disk
+from creps_jax.data.decode import UnreadableError
+
 SPLIT = "train"
+# The sets that `creps build` makes; their builders are no part of reading.
+BUILT_HERE = ("ffhq", "flickr_scenery", "lsun_church", "metfaces")
+
+
+def data_dir() -> pathlib.Path:
+    """Where sets lie that are called by a name: TFDS's own rule.
+
+    Raises:
+      ValueError: there is no home folder that it could lie in.
+    """
+    if folder := os.environ.get("TFDS_DATA_DIR"):
+        return disk.local_path(folder)
+    try:
+        return disk.local_path("~/tensorflow_datasets")
+    except ValueError as error:
+        raise ValueError(
+            "there is no home folder for TFDS's sets: say where they lie with TFDS_DATA_DIR=FOLDER"
+        ) from error
+
+
+class Tfds:
+    """The images of a prepared set, undecoded; see `open_split` for its name.
+
+    Its split 'train' must have a feature 'image', and may have a 'label'.
+    """
+
+    def __init__(self, name: str):
+        self._split = open_split(name)
+
+    def images(self) -> list[str]:
+        return [f"{index:08d}" for index in range(len(self._split.records))]
+
+    def labels(self) -> dict[str, Any] | None:
+        if not self._split.has_labels:
+            return None
+        records = self._split.records
+        try:
+            return {name: label_of(records[int(name)]) for name in self.images()}
+        except Exception as error:  # Of array_record's or protobuf's own.
+            raise ValueError(f"the labels are damaged: {error}") from error
+
+    def classes(self) -> list[str]:
+        return self._split.classes
+
+    def ignored(self) -> list[str]:
+        return []
+
+    def read(self, name: str) -> bytes:
+        try:
+            return image_of(self._split.records[int(name)])
+        except Exception as error:
+            raise UnreadableError(f"damaged in the data set: {error}") from error
+
+    def version(self, names: list[str]) -> list[Any]:
+        del names
+        return self._split.version
+
+    def summary(self, name: str) -> int:
+        del name
+        sizes = [size for size, _ in self._split.version]  # Copying changes the times.
+        return zlib.crc32(json.dumps(sizes).encode())
 
 
 class Split(NamedTuple):
@@ -34,7 +100,7 @@ def open_split(name: str) -> Split:
         raise ValueError(
             f"tfds:{name} needs {error.name}: pip install 'creps-jax[train]'"
         ) from error
-    path = pathlib.Path(name).expanduser()
+    path = disk.local_path(name)
     if not (path / "dataset_info.json").exists():
         return _read(name, _prepared_builder(name))
     try:
@@ -90,12 +156,26 @@ def _features(record: bytes) -> Any:
 
 
 def _prepared_builder(name: str) -> Any:
+    """The builder of a set that is prepared; its own code is not needed.
+
+    Raises:
+      ValueError: it is not; says how it is made.
+    """
     import tensorflow_datasets as tfds
 
-    from creps_jax.data import builders
-
+    folder = data_dir()
     try:
-        builder = tfds.builder(name, try_gcs=False)
+        return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, OSError):
+        pass  # It is not there: what should be done depends on who makes it.
+    kind = name.partition("/")[0].partition(":")[0]
+    if kind in BUILT_HERE:
+        raise ValueError(
+            f"tfds:{name} is not prepared in {folder}. This makes it, and says what to download "
+            f"first:\n  creps build {name} --manual-dir=FOLDER"
+        )
+    try:
+        builder = tfds.builder(name, data_dir=folder)
     except (tfds.core.registered.DatasetNotFoundError, ValueError, OSError) as error:
         # TFDS goes on to list all the sets that it knows.
         first = str(error).strip().partition("\n")[0]
@@ -103,11 +183,8 @@ def _prepared_builder(name: str) -> Any:
             f"tfds:{name} is neither a set that TFDS knows, nor the folder of one: {first}"
         ) from error
     if not builder.data_path.exists():
-        how = (
-            f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS} Then run\n"
-            f"  creps build {name} --manual-dir=FOLDER"
-            if isinstance(builder, builders.ManualImages)
-            else "tfds.builder(...).download_and_prepare(file_format='array_record') does it."
+        raise ValueError(
+            f"tfds:{name} is not prepared in {builder.data_path}. "
+            "tfds.builder(...).download_and_prepare(file_format='array_record') does it."
         )
-        raise ValueError(f"tfds:{name} is not prepared in {builder.data_path}. {how}")
     return builder

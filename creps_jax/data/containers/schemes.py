@@ -1,4 +1,4 @@
-"""Where images lie, by name and bytes: a folder, a zip, a tar, an LMDB or a TFDS set.
+"""SCHEME:PATH to where images lie, by name and bytes: a folder, a zip, a tar, an LMDB, a TFDS set.
 
 `read` may be called by many threads at once, and containers pickle to worker processes.
 """
@@ -7,9 +7,10 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from creps_jax.data.archives import Tar, Zip
-from creps_jax.data.databases import Lmdb, Tfds
-from creps_jax.data.files import IMAGE_SUFFIXES, Folder
+from creps_jax.data.containers.archives import Tar, Zip
+from creps_jax.data.containers.databases import Lmdb
+from creps_jax.data.containers.files import IMAGE_SUFFIXES, Folder
+from creps_jax.data.containers.tfds_sets import Tfds
 
 
 class Container(Protocol):

@@ -3,9 +3,9 @@
 import pathlib
 from typing import ClassVar
 
-from creps_jax.data.builders.manual import Config, Entry, ManualImages
-from creps_jax.data.containers import Container
-from creps_jax.data.databases import Lmdb
+from creps_jax.data.containers.databases import Lmdb
+from creps_jax.data.containers.schemes import Container
+from creps_jax.data.preparation.builders.manual import Config, Entry, ManualImages
 
 DATABASE = "church_outdoor_train_lmdb"
 

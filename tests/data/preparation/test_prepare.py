@@ -17,11 +17,11 @@ from sklearn.datasets import load_sample_images
 from typer.testing import CliRunner
 
 from creps_jax import cli
-from creps_jax.data import prepare
-from creps_jax.data.containers import open_container
+from creps_jax.data.containers.schemes import open_container
 from creps_jax.data.decode import cover, fit
+from creps_jax.data.preparation import prepare
 from creps_jax.data.sources import open_source
-from tests.data.test_sources import data_config
+from tests.helpers.data import data_config
 from tests.processes import children, is_running, wait_until
 
 PHOTO = load_sample_images().images[0]
@@ -358,7 +358,7 @@ def test_other_options_begin_anew(photos, tmp_path, monkeypatch, caplog):
 
     out = tmp_path / "a.zip"
     with monkeypatch.context() as patched:
-        patched.setattr("creps_jax.data.outputs.write_zip", fail)
+        patched.setattr("creps_jax.data.preparation.outputs.write_zip", fail)
         assert run(f"--source={photos}", "--size=32", f"--out={out}").exit_code == 1
     assert "6 images, 0 of them" in made(f"--source={photos}", "--size=16", f"--out={out}")
     assert f"{out}.partial holds parts of other images or options: begins anew" in caplog.text
@@ -394,7 +394,7 @@ def test_a_folder_of_the_users_is_not_emptied(photos, tmp_path):
 def test_a_damaged_part_is_made_anew(photos, tmp_path, monkeypatch):
     out = tmp_path / "a.zip"
     with monkeypatch.context() as patched:
-        patched.setattr("creps_jax.data.outputs.write_zip", lambda *arguments: 1 / 0)
+        patched.setattr("creps_jax.data.preparation.outputs.write_zip", lambda *arguments: 1 / 0)
         assert isinstance(
             run(f"--source={photos}", "--size=32", f"--out={out}").exception, ZeroDivisionError
         )

@@ -7,8 +7,8 @@ import pathlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from creps_jax.data.containers import Container
-from creps_jax.data.prepare import Item
+from creps_jax.data.containers.schemes import Container
+from creps_jax.data.preparation.prepare import Item
 
 MAX_CLASSES = 10**6
 
