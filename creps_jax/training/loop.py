@@ -24,7 +24,7 @@ from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.training import programs, samples
 from creps_jax.training.guards import Guard
-from creps_jax.training.report import Reporter, device_line
+from creps_jax.training.report import Reporter, check_installed, device_line
 from creps_jax.training.state import Task, TrainState, init_state
 from creps_jax.training.step import phases_of, train_step
 
@@ -86,6 +86,7 @@ def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
     Raises:
       ValueError: a config field, the images or the checkpoints are not usable; it says which.
     """
+    check_installed()
     config = parse(raw_config)
     print(device_line(jnp.dtype(compute_dtype(config.precision)).name), flush=True)
     if workdir.exists() and not workdir.is_dir():
@@ -286,12 +287,12 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
     config = run.config
     blocked = requests_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step, run.guard)
-    if run.step == 0 and jax.process_index() == 0:
-        reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
     begun = run.step
     # Of several processes, JAX takes the requests.
     requests = stop_requests() if jax.process_count() == 1 else contextlib.nullcontext([])
     with requests as received, contextlib.closing(run.batches), run.checkpoints, reporter:
+        if run.step == 0 and jax.process_index() == 0:
+            reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
         if run.step < config.total_steps:
             with reporter.pause():
                 print(programs.compile_step(run.task), flush=True)
