@@ -25,6 +25,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from creps_jax import disk
 from creps_jax.config import flatten, parse, with_added_fields
 from creps_jax.model.generator import Generator, Variables
 
@@ -32,6 +33,22 @@ _log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "checkpoints"
 _SUMS = "SHA256SUMS"
+
+
+def local_folder(path: str | os.PathLike) -> Path:
+    """The absolute path of a folder that checkpoints can be in.
+
+    Raises:
+        ValueError: it is no path on a disk, or one that Orbax cannot write to.
+    """
+    folder = disk.local_path(path).absolute()
+    try:
+        os.fspath(folder).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{os.fsencode(folder)!r} is no UTF-8: rename the folder, or give another"
+        ) from error
+    return folder
 
 
 class Checkpoints:
@@ -50,7 +67,7 @@ class Checkpoints:
             raise ValueError(
                 f"keep must be at least 2 checkpoints, one to fall back on; got {keep}"
             )
-        self._directory = Path(workdir).absolute() / _CHECKPOINTS
+        self._directory = local_folder(workdir) / _CHECKPOINTS
         self._unfinished = self._directory / "unfinished"
         self._keep = keep
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
@@ -231,7 +248,7 @@ def load_ema(path: str | os.PathLike) -> tuple[dict, dict]:
         FileNotFoundError: `path` is no folder, or there is no checkpoint in it.
         ValueError: the checkpoints there are all damaged.
     """
-    folder = _undamaged_folder(Path(path).absolute())
+    folder = _undamaged_folder(local_folder(path))
     metadata = ocp.StandardCheckpointHandler().metadata(folder / "ema").tree
     restored = _restore(
         folder,
@@ -247,7 +264,7 @@ def load_networks(path: str | os.PathLike) -> tuple[dict[str, Any], dict]:
     The variables are nested dicts of G, D and G_ema, on the default device; path and errors are
     those of load_ema.
     """
-    folder = _undamaged_folder(Path(path).absolute())
+    folder = _undamaged_folder(local_folder(path))
     ema, config = load_ema(folder)
     metadata = ocp.StandardCheckpointHandler().metadata(folder / "state").tree
     restored = _restore(folder, state=ocp.args.StandardRestore(_on_default_device(metadata)))

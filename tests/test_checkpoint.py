@@ -1,6 +1,7 @@
 """Real files throughout: what is saved, damaged or killed here lies in pytest's tmp_path."""
 
 import hashlib
+import os
 import random
 import shutil
 import signal
@@ -288,6 +289,23 @@ def test_load_ema_names_what_is_missing(tmp_path):
         load_ema(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=f"no checkpoint.* in {tmp_path}"):
         load_ema(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("gs://bucket/run", "gs://bucket/run is no folder on a disk"),
+        (Path("s3://bucket/run"), "s3://bucket/run is no folder on a disk"),
+        ("~nobody-of-that-name/run", "~nobody-of-that-name/run: there is no such home"),
+        (os.fsdecode(b"/tmp/r\xe9n"), r"b'/tmp/r\\xe9n' is no UTF-8"),
+    ],
+)
+def test_what_is_no_folder_on_a_disk_is_refused(path, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (lambda: load_ema(path), lambda: Checkpoints(path, keep=2)):
+        with pytest.raises(ValueError, match=message):
+            use()
+    assert not list(tmp_path.iterdir())
 
 
 def test_config_differences_are_named_with_both_values():
