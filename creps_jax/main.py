@@ -16,7 +16,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -98,7 +97,7 @@ def run(config: dict[str, Any]) -> None:
             for line in dry_run.describe(config):
                 print(line, flush=True)
             return
-        begun = loop.prepare(config, Path(_WORKDIR.value).expanduser().absolute())
+        begun = loop.prepare(config, _WORKDIR.value)
         after_step = None
         if _PROFILE.value:
             after_step = report.profiler(begun.workdir, begun.config, begun.step)

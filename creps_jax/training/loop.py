@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import fcntl
+import os
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from creps_jax import sharding
-from creps_jax.checkpoint import Checkpoints, check_config
+from creps_jax import disk, sharding
+from creps_jax.checkpoint import Checkpoints, check_config, local_folder
 from creps_jax.config import MAY_CHANGE, RunConfig, parse
 from creps_jax.data.pipeline import BatchIterator, make_iterator
 from creps_jax.data.sources import Source, open_source
@@ -24,7 +24,7 @@ from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.training import programs, samples
 from creps_jax.training.guards import Guard
-from creps_jax.training.report import Reporter, device_line
+from creps_jax.training.report import Reporter, check_installed, device_line
 from creps_jax.training.state import Task, TrainState, init_state
 from creps_jax.training.step import phases_of, train_step
 
@@ -74,7 +74,7 @@ def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
     return Task(*networks, recipe, config.augment, config.seed, label_shares, mesh, layout)
 
 
-def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
+def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
     """Check everything that a user can get wrong, and start the run or continue it.
 
     The cases of starting, in this order:
@@ -85,7 +85,13 @@ def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
 
     Raises:
       ValueError: a config field, the images or the checkpoints are not usable; it says which.
+      OSError: the disk fails.
     """
+    check_installed()
+    try:
+        workdir = local_folder(workdir)
+    except ValueError as error:
+        raise ValueError(f"--workdir: {error}") from error
     config = parse(raw_config)
     print(device_line(jnp.dtype(compute_dtype(config.precision)).name), flush=True)
     if workdir.exists() and not workdir.is_dir():
@@ -192,15 +198,14 @@ def lock_folder(workdir: Path) -> IO[str]:
     Raises:
       ValueError: another process trains there.
     """
-    lock = (workdir / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise ValueError(
-            f"another process is training in --workdir={workdir}; wait for it, stop it, or give "
-            "another --workdir"
-        ) from error
+    with contextlib.ExitStack() as closed_on_error:
+        lock = closed_on_error.enter_context((workdir / "lock").open("w"))
+        if not disk.lock(lock):
+            raise ValueError(
+                f"another process is training in --workdir={workdir}; wait for it, stop it, or "
+                "give another --workdir"
+            )
+        closed_on_error.pop_all()
     return lock
 
 
@@ -286,12 +291,12 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
     config = run.config
     blocked = requests_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step, run.guard)
-    if run.step == 0 and jax.process_index() == 0:
-        reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
     begun = run.step
     # Of several processes, JAX takes the requests.
     requests = stop_requests() if jax.process_count() == 1 else contextlib.nullcontext([])
     with requests as received, contextlib.closing(run.batches), run.checkpoints, reporter:
+        if run.step == 0 and jax.process_index() == 0:
+            reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
         if run.step < config.total_steps:
             with reporter.pause():
                 print(programs.compile_step(run.task), flush=True)
