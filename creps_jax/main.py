@@ -18,12 +18,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from creps_jax import distributed
+from creps_jax import distributed, rng
 from creps_jax.config import field_types
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -72,7 +71,6 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--workdir is missing: the folder that the run writes to")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ends at once, until there is a step to save.
     report_own_log()
-    jax.config.update("jax_default_matmul_precision", "highest")  # float32 means float32.
     with one_line_errors():
         config = json.loads(_CONFIG.value.to_json())
     try:
@@ -94,8 +92,9 @@ def run(config: dict[str, Any]) -> None:
         sys.exit(f"Error: training needs {error.name}: pip install 'creps-jax[train]'")
     try:
         if _DRY_RUN.value:
-            for line in dry_run.describe(config):
-                print(line, flush=True)
+            with rng.pinned():
+                for line in dry_run.describe(config):
+                    print(line, flush=True)
             return
         begun = loop.prepare(config, _WORKDIR.value)
         after_step = None

@@ -14,6 +14,7 @@ from creps_jax import rng
 from creps_jax.model.generator import Generator, Variables
 
 
+@rng.pinned()
 def draw_z(seed: int, z_dim: int) -> np.ndarray:
     """The latent z that a seed stands for: float32 [z_dim].
 
@@ -22,9 +23,10 @@ def draw_z(seed: int, z_dim: int) -> np.ndarray:
     """
     if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed!r} must be a whole number from 0 to {2**32 - 1}")
-    return np.asarray(jax.random.normal(rng.stream(jax.random.key(seed), "z", 0), (z_dim,)))
+    return np.asarray(jax.random.normal(rng.stream(rng.root(seed), "z", 0), (z_dim,)))
 
 
+@rng.pinned()
 def map_latents(
     generator: Generator,
     variables: Variables,

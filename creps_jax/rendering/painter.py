@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from creps_jax import __version__, sharding
+from creps_jax import __version__, rng, sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
 from creps_jax.rendering import latents as mapping
@@ -45,6 +45,7 @@ class Painter:
       mesh: this process's devices, as 'row' x 'column'.
     """
 
+    @rng.pinned()
     def __init__(
         self,
         generator: Generator,
@@ -127,6 +128,7 @@ class Painter:
         mapping.check_cutoff(cutoff, self.generator.config.num_ws)
         return mapping.map_latents(self.generator, self._variables, z, label, truncation, cutoff)
 
+    @rng.pinned()
     def image(self, ws: np.ndarray) -> biline.Image:
         """What all pixels of the image of ws [num_ws, w_dim] have in common, on the devices.
 
@@ -242,6 +244,7 @@ class Painter:
             ws = self.latents(seed, label, truncation, cutoff, styles)
         return self.paint(self.image(ws), plan, rendering.blocks(plan.window, self.block), dtype)
 
+    @rng.pinned()
     def tables(self, image: biline.Image, plans: Sequence[Plan]) -> Tables | None:
         """What the bi-lines of warped pictures of one image are interpolated from.
 
@@ -272,6 +275,7 @@ class Painter:
         for window, pixels in parts:
             yield window, rendering.to_uint8(pixels) if np.dtype(dtype) == np.uint8 else pixels
 
+    @rng.pinned()
     def warp_error(self, image: biline.Image, plan: Plan, tables: Tables) -> tuple[float, float]:
         """The greatest and the mean error of interpolated lines, 8-bit steps.
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from creps_jax import disk, sharding
+from creps_jax import disk, rng, sharding
 from creps_jax.checkpoint import Checkpoints, check_config, local_folder
 from creps_jax.config import MAY_CHANGE, RunConfig, parse
 from creps_jax.data.pipeline import BatchIterator, make_iterator
@@ -74,6 +74,7 @@ def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
     return Task(*networks, recipe, config.augment, config.seed, label_shares, mesh, layout)
 
 
+@rng.pinned()
 def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
     """Check everything that a user can get wrong, and start the run or continue it.
 
@@ -112,8 +113,10 @@ def begin_or_continue(
     """The rest of `prepare`, in the locked workdir."""
     checkpoints = Checkpoints(workdir, config.checkpoint_keep)
     last_saved = checkpoints.latest_step()
-    if last_saved is not None:
-        check_config(checkpoints.config(last_saved), raw_config, MAY_CHANGE)
+    saved = None if last_saved is None else checkpoints.config(last_saved)
+    raw_config, config = with_fixed_precision(raw_config, config, saved)
+    if saved is not None:
+        check_config(saved, raw_config, MAY_CHANGE)
     weights = None
     if last_saved is None and config.init_from is not None:
         weights = initial.load_arrays(config.init_from)
@@ -166,6 +169,23 @@ def begin_or_continue(
         last_saved,
         Guard(config.patience_steps, adaptive, reported, troubles),
     )
+
+
+def with_fixed_precision(
+    raw_config: dict[str, Any], config: RunConfig, saved: dict[str, Any] | None
+) -> tuple[dict[str, Any], RunConfig]:
+    """The config whose precision, where it is 'auto', is what the run began with.
+
+    A new run begins with what its devices suit, and its checkpoints' config says which it was.
+    Those of earlier versions say 'auto', which means at every start what it means there.
+    """
+    if config.precision != "auto":
+        return raw_config, config
+    here = jnp.dtype(compute_dtype("auto")).name
+    fixed = here if saved is None else saved["precision"]
+    if fixed not in (here, "auto"):
+        print(f"precision=auto is {here} on these devices; the run goes on in {fixed}.", flush=True)
+    return {**raw_config, "precision": fixed}, dataclasses.replace(config, precision=fixed)
 
 
 def with_initial_weights(
@@ -276,6 +296,7 @@ def requests_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@rng.pinned()
 def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
     """Train to the end, or to a request to stop; either way the last state is saved.
 
