@@ -39,10 +39,9 @@ def sets(tmp_path_factory):
         for name, data in files.items():
             packed.writestr(name, data)
             tar.addfile(tarinfo(name, data), io.BytesIO(data))
-    with lmdb.open(str(root / "lmdb"), map_size=2**24) as database:
-        with database.begin(write=True) as writing:
-            for name, data in files.items():
-                writing.put(name.encode(), data)
+    with lmdb.open(str(root / "lmdb")) as database, database.begin(write=True) as writing:
+        for name, data in files.items():
+            writing.put(name.encode(), data)
     kept = (outputs.Kept(name, None, ".png", data) for name, data in files.items())
     outputs.write_tfds(kept, [], root / "set", "set", 3)
     return root
