@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from creps_jax.config import DataConfig, shape_fields
-from creps_jax.data.containers.files import LABELS_FILE
+from creps_jax.data.containers.descriptions import LABELS_FILE
 from creps_jax.data.containers.schemes import SCHEMES, Container, open_container
 from creps_jax.data.decode import UnreadableError, cover, fit, read_image, read_plain_png
 from creps_jax.data.scenes import procedural

@@ -2,14 +2,23 @@
 
 import abc
 import os
-import pathlib
 import tarfile
 import weakref
 import zipfile
 import zlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from creps_jax.data.containers.files import Files, check_name, check_size, file_version
+from creps_jax import disk
+from creps_jax.data.containers.descriptions import canonical
+from creps_jax.data.containers.files import (
+    Files,
+    check_name,
+    check_size,
+    file_version,
+    is_image,
+    is_labels,
+)
 from creps_jax.data.decode import UnreadableError
 
 
@@ -19,7 +28,7 @@ class _Archive(Files):
     kind: str
 
     def __init__(self, path: str):
-        self.path = pathlib.Path(path).expanduser()
+        self.path = disk.local_path(path)
         if not self.path.exists():
             raise ValueError(f"the archive {self.path} does not exist")
         if self.path.is_dir():
@@ -32,6 +41,23 @@ class _Archive(Files):
     @abc.abstractmethod
     def _index(self) -> dict[str, Any]:
         """What is in the archive: name -> where and how."""
+
+    def _by_name(self, members: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        """The members by their names, in one spelling.
+
+        Raises:
+          ValueError: an image, or the labels, are stored twice.
+        """
+        found: dict[str, Any] = {}
+        for stored, member in members:
+            name = canonical(stored)
+            if name in found and (is_image(name) or is_labels(name)):
+                raise ValueError(
+                    f"{name} is stored twice in {self.path}: pack the files anew, or unpack the "
+                    "archive and use 'folder:PATH'"
+                )
+            found[name] = member
+        return found
 
     def _open(self) -> None:
         self._descriptor = os.open(self.path, os.O_RDONLY)
@@ -60,6 +86,16 @@ class _ZipMember(NamedTuple):
     crc: int
 
 
+def _file_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member: many tools write UTF-8 without saying so."""
+    if info.flag_bits & 0x800:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
 class Zip(_Archive):
     """The members of a zip archive."""
 
@@ -85,16 +121,20 @@ class Zip(_Archive):
                     f"{info.compress_type}, only 0 (stored) and 8 (deflated) are read; pack the "
                     "files again, best with `zip -0 -r`"
                 )
-        return {
-            info.filename: _ZipMember(
-                info.header_offset,
-                info.compress_size,
-                info.file_size,
-                info.compress_type == zipfile.ZIP_DEFLATED,
-                info.CRC,
+        return self._by_name(
+            (
+                _file_name(info),
+                _ZipMember(
+                    info.header_offset,
+                    info.compress_size,
+                    info.file_size,
+                    info.compress_type == zipfile.ZIP_DEFLATED,
+                    info.CRC,
+                ),
             )
             for info in infos
-        }
+            if not info.filename.endswith(("/", "\\"))
+        )
 
     def read(self, name: str) -> bytes:
         check_name(name)
@@ -141,12 +181,15 @@ class Tar(_Archive):
                 f"{self.path} is not a tar archive, is compressed (unpack it first, as with "
                 f"gunzip), or its end is cut off: {error}"
             ) from error
-        return {
-            member.name.removeprefix("./"): _TarMember(
-                member.offset_data, member.size, member.isreg() and not member.issparse()
+        return self._by_name(
+            (
+                member.name,
+                _TarMember(
+                    member.offset_data, member.size, member.isreg() and not member.issparse()
+                ),
             )
             for member in members
-        }
+        )
 
     def read(self, name: str) -> bytes:
         check_name(name)

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from creps_jax import disk
 from creps_jax.data.containers.files import check_size, file_version
 from creps_jax.data.decode import UnreadableError
 
@@ -14,7 +15,7 @@ class Lmdb:
     """The values of an LMDB of images, such as LSUN's; a name is a key."""
 
     def __init__(self, path: str):
-        self.path = pathlib.Path(path).expanduser()
+        self.path = disk.local_path(path)
         if not (self.path / "data.mdb").exists():
             raise ValueError(f"{self.path} is no LMDB: it must be a folder with a data.mdb")
         with _transaction(self.path) as transaction:
@@ -91,6 +92,8 @@ def _environment(path: pathlib.Path) -> Any:
 
 
 def _printable(key: bytes) -> str:
-    """The key as a name: itself where it is text, else in hexadecimal digits."""
+    """The key as a name: itself where it is text, else 0x and its hexadecimal digits."""
     text = key.decode("ascii", "replace")
-    return text if text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text else key.hex()
+    is_text = text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text
+    # A text that looks like the digits of another key is written in digits itself.
+    return text if is_text and not text.startswith("0x") else f"0x{key.hex()}"

@@ -5,26 +5,37 @@ that is read can point out of its container.
 """
 
 import abc
-import json
+import logging
 import os
 import pathlib
 import re
 import stat
 from typing import Any, NoReturn
 
+from creps_jax import disk
+from creps_jax.data.containers.descriptions import LABELS_FILE, Matched, match, parse
 from creps_jax.data.decode import UnreadableError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-LABELS_FILE = "dataset.json"
 MAX_FILE_BYTES = 2**28  # of one file, unpacked: more is no image but a bomb
+
+_log = logging.getLogger(__name__)
 
 
 def is_image(name: str) -> bool:
     """Whether a file's name is an image's, and not hidden."""
-    hidden = any(
-        (part.startswith(".") and part != "..") or part == "__MACOSX" for part in name.split("/")
-    )
-    return not hidden and name.lower().endswith(IMAGE_SUFFIXES)
+    return not is_hidden(name) and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file is none of a set's: hidden, or what a Mac packs beside it."""
+    parts = name.split("/")
+    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts)
+
+
+def is_labels(name: str) -> bool:
+    """Whether a file lists labels."""
+    return not is_hidden(name) and name.rpartition("/")[2] == LABELS_FILE
 
 
 def file_version(path: pathlib.Path) -> list[int] | None:
@@ -63,34 +74,56 @@ class Files(abc.ABC):
         return sorted(filter(is_image, self.names()))
 
     def labels(self) -> dict[str, Any] | None:
-        return dict(self._description()["labels"]) or None
+        matched, _ = self._description()
+        if matched.unknown:
+            _log.warning(
+                "The labels are also of %d files that are no images here, such as %s.",
+                *(len(matched.unknown), matched.unknown[0]),
+            )
+        return matched.labels or None
 
     def classes(self) -> list[str]:
-        return self._description()["classes"]
+        return self._description()[1]
 
     def ignored(self) -> list[str]:
-        return sorted(name for name in self.names() if not is_image(name) and name != LABELS_FILE)
+        return sorted(name for name in self.names() if not is_image(name) and not is_labels(name))
 
-    def _description(self) -> dict[str, Any]:
-        """The StyleGAN form {"labels": [[name, class], ...]}, to which we add "classes": names."""
-        if LABELS_FILE not in self.names():
-            return {"labels": {}, "classes": []}
+    def _description(self) -> tuple[Matched, list[str]]:
+        """The label of each image, and the classes' names, from the dataset.json of all images.
+
+        It lies at the root, or in a folder that holds all of them.
+        """
+        names = self.names()
+        images = sorted(filter(is_image, names))
+        files = sorted(filter(is_labels, names), key=lambda name: (name.count("/"), name))
+        for file in files:
+            folder = file.rpartition("/")[0]
+            if not folder or all(image.startswith(f"{folder}/") for image in images):
+                labels, classes = parse(self.read(file), file)
+                try:
+                    return match(labels, images, folder), classes
+                except ValueError as error:
+                    raise ValueError(f"{file}: {error}") from error
+        for file in files:
+            if self._has_labels(file):
+                raise ValueError(
+                    f"{file} has labels, but only of images in its own folder, and others lie "
+                    f"outside: open that folder alone, or put one {LABELS_FILE} above all images"
+                )
+        return Matched({}, []), []
+
+    def _has_labels(self, file: str) -> bool:
         try:
-            content = json.loads(self.read(LABELS_FILE))
-            classes = list(map(str, content.get("classes") or []))
-            return {"labels": dict(content.get("labels") or []), "classes": classes}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f'{LABELS_FILE} does not have the form {{"labels": [["name.png", 0], ...]}}: '
-                f"{error}"
-            ) from error
+            return bool(parse(self.read(file), file).labels)
+        except ValueError:  # Somebody else's.
+            return False
 
 
 class Folder(Files):
     """The files under a directory. Links to files inside it are followed, to others refused."""
 
     def __init__(self, path: str):
-        root = pathlib.Path(path).expanduser()
+        root = disk.local_path(path)
         if not root.exists():
             raise ValueError(f"the folder {root} does not exist")
         if not root.is_dir():

@@ -2,11 +2,12 @@
 
 import collections
 import csv
-import json
 import pathlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from creps_jax import disk
+from creps_jax.data.containers.descriptions import match, pairs, parse_json
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.preparation.prepare import Item
 
@@ -37,7 +38,7 @@ def label_items(sources: Sequence[Container], labels: str | None) -> Labelled:
     elif labels == "folders":
         given = _of_folders(names)
     elif labels is not None:
-        given = _of_file(names, pathlib.Path(labels).expanduser())
+        given = _of_file(names, disk.local_path(labels))
     else:
         given = _of_sources(names, sources)
     if given is None:
@@ -60,12 +61,16 @@ def _of_folders(names: list[tuple[int, str]]) -> Given:
 
 
 def _of_file(names: list[tuple[int, str]], path: pathlib.Path) -> Given:
-    of_name = _read_file(path)
+    listed = _read_file(path)
+    try:
+        of_name = match(listed, sorted({name for _, name in names})).labels
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     given = {at: of_name[at[1]] for at in names if at[1] in of_name}
     if not given:
         raise ValueError(
             f"{path} names none of the images, such as {names[0][1]}, but "
-            f"{next(iter(of_name), 'nothing')}"
+            f"{listed[0][0] if listed else 'nothing'}"
         )
     repeated = _first_repeated(name for _, name in given)
     if repeated is not None:
@@ -116,8 +121,8 @@ def _number(values: Collection[Any]) -> tuple[dict[Any, int], list[str]]:
     return {value: number[str(value)] for value in distinct}, ordered
 
 
-def _read_file(path: pathlib.Path) -> dict[str, Any]:
-    """The label of each name, from FILE.json or FILE.csv."""
+def _read_file(path: pathlib.Path) -> list[tuple[str, Any]]:
+    """Names and labels, from FILE.json or FILE.csv."""
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".json"):
         raise ValueError(f"{path} must be 'folders' or 'none', or end in .json or .csv")
@@ -125,11 +130,7 @@ def _read_file(path: pathlib.Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    pairs = _csv_pairs(path, text) if suffix == ".csv" else _json_pairs(path, text)
-    repeated = _first_repeated(name for name, _ in pairs)
-    if repeated is not None:
-        raise ValueError(f"{path} names {repeated} more than once")
-    return dict(pairs)
+    return _csv_pairs(path, text) if suffix == ".csv" else _json_pairs(path, text)
 
 
 def _csv_pairs(path: pathlib.Path, text: str) -> list[tuple[str, Any]]:
@@ -148,17 +149,13 @@ def _csv_pairs(path: pathlib.Path, text: str) -> list[tuple[str, Any]]:
 
 def _json_pairs(path: pathlib.Path, text: str) -> list[tuple[str, Any]]:
     try:
-        content = json.loads(text)
-        labels = content.get("labels", content)
-        pairs = list(labels.items()) if isinstance(labels, dict) else [(k, v) for k, v in labels]
-        if not all(type(name) is str for name, _ in pairs):
-            raise ValueError("a name is no text")
+        content = parse_json(text)
+        return pairs(content.get("labels", content))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f'{path} must have the form {{"labels": [["NAME", CLASS], ...]}} or {{"NAME": CLASS}}: '
             f"{error}"
         ) from error
-    return pairs
 
 
 def _first_repeated(names: Iterable[str]) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from creps_jax.data.containers.files import LABELS_FILE
+from creps_jax.data.containers.descriptions import LABELS_FILE
 from creps_jax.data.preparation.prepare import Job, Outcome, read_files
 
 SHEET = (8, 8)  # images down and across

@@ -213,6 +213,7 @@ class TestLabels:
             ),
             ("l.csv", "file,class\ncats/0.png,1\ndogs/1.png,0\n", ([1, 0], ["0", "1"])),
             ("l.csv", "cats/0.png,tabby\ndogs/1.png,pug\n", ([1, 0], ["pug", "tabby"])),
+            ("l.csv", "cats\\0.png,0\n./dogs//1.png,1\ncats/0.png,0\n", ([0, 1], ["0", "1"])),
             ("l.csv", '\ufeff"cats/0.png","a, b"\r\ndogs/1.png,c\r\n', ([0, 1], ["a, b", "c"])),
         ],
     )
@@ -240,7 +241,12 @@ class TestLabels:
             ("l.json", "[1]", "must have the form"),
             ("l.json", '{"cats/0.png": 1.5}', "the label 1.5 is neither a name nor a whole number"),
             ("l.json", '{"cats/0.png": -1}', "the label -1 is neither"),
-            ("l.csv", "cats/0.png,1\ncats/0.png,2\n", "names cats/0.png more than once"),
+            ("l.csv", "cats/0.png,1\ncats/0.png,2\n", "l.csv: cats/0.png has two labels, 1 and 2"),
+            (
+                "l.json",
+                '{"cats/0.png": 1, "cats/0.png": 2}',
+                "'cats/0.png' is there more than once",
+            ),
             ("l.csv", f"cats/0.png,{'x' * 200000}\n", "cannot be read: field larger than"),
             ("l.json", '{"cats/0.png": [1]}', "the label [1] is neither"),
             ("l.json", '{"cats/0.png": 300000000000}', "nor a whole number below 1000000"),
