@@ -86,7 +86,7 @@ def environment(base: Path, case: Path) -> dict[str, str]:
 
 def shell(line: str, base: Path, case: Path, seconds: float) -> tuple[int, str]:
     """Exit code, 124 if it takes longer, and output of a line; nothing of it lives on."""
-    command = ["timeout", f"--kill-after={seconds}", f"{seconds}", "bash", "-o", "pipefail", "-c"]
+    command = ["timeout", "--kill-after=5", f"{seconds}", "bash", "-o", "pipefail", "-c"]
     with (case / "output").open("w+b") as output:
         done = subprocess.run(
             [*command, line],
@@ -101,10 +101,11 @@ def shell(line: str, base: Path, case: Path, seconds: float) -> tuple[int, str]:
 
 
 def message(output: str) -> str:
-    """The first line that tells of a trouble, or else the last one."""
+    """The first line of an error, or else of a warning, or else the last one."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", output) if line.strip()]
-    telling = [line for line in lines if re.search(r"\b(Error|ERROR|WARNING|Warning)\b", line)]
-    return next(iter(telling or lines[-1:]), "")[:200]
+    errors = [line for line in lines if re.search(r"Error\b|ERROR", line)]
+    warnings = [line for line in lines if re.search(r"Warning\b|WARNING", line)]
+    return next(iter(errors or warnings or lines[-1:]), "")[:200]
 
 
 def verdict(case: Case, code: int, seconds: float, output: str, folder: Path) -> str:
