@@ -15,7 +15,7 @@ ROOT = pathlib.Path(creps_jax.__file__).parent
 # to the part with the longest name that it begins with; one that belongs to none has no arrows.
 STEP = tuple(f"training.{name}" for name in ("losses", "augment", "draws", "state", "step"))
 ALL = ("",)
-FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine")
+FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine", "devices")
 MAY_IMPORT = {
     "model": (),
     "data": (),
@@ -37,6 +37,7 @@ MAY_IMPORT = {
     ),
     **dict.fromkeys(FOR_ANYBODY, FOR_ANYBODY),
     "distributed": (),
+    "console": (),
     "cli": ALL,
     "options": (),
     "commands": ALL,
@@ -53,6 +54,7 @@ NEEDS_ONLY = {
     "rng": CORE,
     "disk": (),
     "machine": (),
+    "devices": CORE,
     "checksums": (),
     "progress": ("rich",),
     "sharding": CORE,
