@@ -26,7 +26,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from creps_jax import checksums, disk
+from creps_jax import checksums, devices, disk
 from creps_jax.config import flatten, parse, with_added_fields
 from creps_jax.model.generator import Generator, Variables
 
@@ -290,9 +290,13 @@ def load_generator(path: str | os.PathLike) -> tuple[Generator, Variables]:
 
     Raises:
         FileNotFoundError: `path` is no folder, or there is no checkpoint in it.
-        ValueError: the checkpoints there are all damaged, or this version cannot read the config.
+        ValueError: the checkpoints there are all damaged, this version cannot read the config, or
+            JAX finds no device.
+        MemoryError: the device has no room for the weights.
     """
-    variables, config = load_ema(path)
+    devices.check()
+    with devices.memory_errors(devices.FOR_PAINTING):
+        variables, config = load_ema(path)
     return Generator(parse(config).generator), variables
 
 

@@ -20,7 +20,7 @@ READING = tuple(
     for name in ("sources", "pipeline", "decode", "processes", "containers", "scenes")
 )
 ALL = ("",)
-FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine")
+FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine", "devices")
 MAY_IMPORT = {
     "model": (),
     **dict.fromkeys(("data.decode", "data.processes", "data.scenes"), ()),
@@ -45,6 +45,7 @@ MAY_IMPORT = {
     ),
     **dict.fromkeys(FOR_ANYBODY, FOR_ANYBODY),
     "distributed": (),
+    "console": (),
     "cli": ALL,
     "options": (),
     "commands": ALL,
@@ -61,6 +62,7 @@ NEEDS_ONLY = {
     "rng": CORE,
     "disk": (),
     "machine": (),
+    "devices": CORE,
     "checksums": (),
     "progress": ("rich",),
     "sharding": CORE,

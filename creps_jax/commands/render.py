@@ -146,6 +146,7 @@ def render(
         index, count = parse_part(part)
 
     import creps_jax
+    from creps_jax import devices
     from creps_jax.model import coordinates
     from creps_jax.rendering import latents, writers
     from creps_jax.rendering import warp as warping
@@ -153,7 +154,7 @@ def render(
     with option("--warp"):
         moved = None if warp is None else warping.parse(warp)
     cache_compilations()
-    with one_line_errors(OSError, ValueError):
+    with one_line_errors(OSError, ValueError, MemoryError):
         painter = creps_jax.load(workdir, precision)
     config, place = painter.generator.config, coordinates.SAMPLINGS[sampling]
     with option("--size"):
@@ -186,7 +187,8 @@ def render(
     height, width = plan.window.shape
     typer.echo(f"{images} of {height}x{width} px, on {painter.device}, to {out}")
     complete = True
-    with one_line_errors(OSError, ValueError, MemoryError), progress() as shown:
+    full = devices.memory_errors(devices.FOR_PAINTING)
+    with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
         for seed, path in work:
             ws, whole = picture(seed)
             if writers.is_finished(path, whole.key):

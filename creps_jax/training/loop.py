@@ -28,6 +28,9 @@ from creps_jax.training.report import Reporter, check_installed, device_line
 from creps_jax.training.state import Task, TrainState, init_state
 from creps_jax.training.step import phases_of, train_step
 
+# To stop: by SLURM and others, Ctrl-C, and the end of the terminal.
+_REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 @dataclasses.dataclass
 class Run:
@@ -264,9 +267,11 @@ def save(run: Run) -> None:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """A list to which SIGTERM and Ctrl-C are added; a second one acts as usual, at once."""
+    """A list to which requests are added; a second one acts as usual, at once."""
     received: list[int] = []
-    previous = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    previous = {s: signal.getsignal(s) for s in _REQUESTS}
+    if previous[signal.SIGHUP] == signal.SIG_IGN:  # By nohup: the terminal's end is none.
+        del previous[signal.SIGHUP]
 
     def receive(number: int, frame: Any) -> None:
         received.append(number)  # No more: it may interrupt a print.
@@ -283,13 +288,13 @@ def stop_requests() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def requests_blocked() -> Iterator[None]:
-    """Threads and processes that start within never see Ctrl-C nor SIGTERM.
+    """Threads and processes that start within never see a request to stop.
 
-    For starting and waiting for decoding processes: a terminal or SLURM sends them to these as
+    For starting and waiting for decoding processes: a terminal or SLURM sends it to these as
     well, but stopping is this process's work.
     """
     resource_tracker.ensure_running()  # Else the first process starts it, which unblocks them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _REQUESTS)
     try:
         yield
     finally:
