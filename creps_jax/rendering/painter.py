@@ -74,7 +74,7 @@ class Painter:
         self.generator = generator
         self.shape = generator.config.shape
         self.mesh = sharding.make_render_mesh(devices)
-        self._precision = precision
+        self._precision = str(precision)  # Enumerations of strings are named otherwise.
         self._variables = jax.device_put(variables, sharding.named(self.mesh, "image"))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -43,6 +43,8 @@ def save(
       ValueError, OSError: as writers.write() does.
     """
     whole, area = picture(painter, ws, plan), math.prod(plan.window.shape)
+    if part[1] > 1:
+        writers.check_parts(path, whole)
 
     def advance(unit: str, done: float, total: float, pixels: int) -> None:
         if shown and images == 1:
