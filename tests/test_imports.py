@@ -17,20 +17,24 @@ STEP = tuple(f"training.{name}" for name in ("losses", "augment", "draws", "stat
 # Of data, what a run needs: all but the preparation.
 READING = tuple(
     f"data.{name}"
-    for name in ("sources", "pipeline", "decode", "processes", "containers", "scenes")
+    for name in (
+        *("sources", "pipeline", "check", "decode", "hosts", "processes"),
+        *("containers", "scenes"),
+    )
 )
 ALL = ("",)
 FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine", "devices")
 MAY_IMPORT = {
     "model": (),
-    **dict.fromkeys(("data.decode", "data.processes", "data.scenes"), ()),
+    **dict.fromkeys(("data.decode", "data.hosts", "data.processes", "data.scenes"), ()),
     "data.containers": ("data.decode",),
-    **dict.fromkeys(("data.sources", "data.pipeline"), READING),
+    **dict.fromkeys(("data.sources", "data.pipeline", "data.check"), READING),
     "data.preparation": ("data.containers", "data.decode", "data.processes"),
     **dict.fromkeys(STEP, ("model", *STEP)),
     "training.samples": ("model", *STEP),
     "training.guards": (),
     "training.memory": (),
+    "training.exchange": (),
     "training.programs": (*STEP, "training.memory"),
     "training.report": ("model", *STEP, "training.memory", "training.guards"),
     "checksums": (),

@@ -17,12 +17,13 @@ from jax.experimental import multihost_utils
 from creps_jax import disk, rng, sharding
 from creps_jax.checkpoint import Checkpoints, check_config, local_folder
 from creps_jax.config import MAY_CHANGE, RunConfig, parse
+from creps_jax.data.hosts import Hosts
 from creps_jax.data.pipeline import BatchIterator, make_iterator
 from creps_jax.data.sources import Source, open_source
 from creps_jax.interop import initial
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
-from creps_jax.training import programs, samples
+from creps_jax.training import exchange, programs, samples
 from creps_jax.training.guards import Guard
 from creps_jax.training.report import Reporter, check_installed, device_line
 from creps_jax.training.state import Task, TrainState, init_state
@@ -123,7 +124,8 @@ def begin_or_continue(
     weights = None
     if last_saved is None and config.init_from is not None:
         weights = initial.load_arrays(config.init_from)
-    source = open_source(config.data, workdir / "data_index.json")
+    hosts = Hosts(jax.process_index(), jax.process_count(), exchange.gather)
+    source = open_source(config.data, workdir / "data_index.json", hosts)
     counts = np.asarray(source.label_counts)
     task = make_task(config, tuple((counts / max(counts.sum(), 1)).tolist()))
     batches = make_iterator(

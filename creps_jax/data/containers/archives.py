@@ -19,6 +19,7 @@ from creps_jax.data.containers.files import (
     is_image,
     is_labels,
 )
+from creps_jax.data.containers.reading import pread
 from creps_jax.data.decode import UnreadableError
 
 
@@ -72,6 +73,15 @@ class _Archive(Files):
 
     def names(self) -> list[str]:
         return list(self._members)
+
+    def read(self, name: str) -> bytes:
+        check_name(name)
+        with disk.naming(self.path / name):
+            return self._read(self._members[name])
+
+    @abc.abstractmethod
+    def _read(self, member: Any) -> bytes:
+        """The content of a member."""
 
     def version(self, names: list[str]) -> list[Any]:
         del names  # They share the archive's time.
@@ -136,16 +146,14 @@ class Zip(_Archive):
             if not info.filename.endswith(("/", "\\"))
         )
 
-    def read(self, name: str) -> bytes:
-        check_name(name)
-        member = self._members[name]
+    def _read(self, member: _ZipMember) -> bytes:
         check_size(max(member.size, member.compressed_size))
         # Only the local header tells where the data starts: its extra field has its own length.
-        header = os.pread(self._descriptor, 30, member.header_offset)
+        header = pread(self._descriptor, 30, member.header_offset)
         name_length = int.from_bytes(header[26:28], "little")
         extra_length = int.from_bytes(header[28:30], "little")
         start = member.header_offset + 30 + name_length + extra_length
-        data = os.pread(self._descriptor, member.compressed_size, start)
+        data = pread(self._descriptor, member.compressed_size, start)
         if member.deflated:
             # No more than the size that is promised, whatever unpacks to more; 0 would be no limit.
             inflate = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -191,13 +199,11 @@ class Tar(_Archive):
             for member in members
         )
 
-    def read(self, name: str) -> bytes:
-        check_name(name)
-        member = self._members[name]
+    def _read(self, member: _TarMember) -> bytes:
         if not member.is_plain:
             raise UnreadableError("a link or a special file in the archive")
         check_size(member.size)
-        data = os.pread(self._descriptor, member.size, member.offset)
+        data = pread(self._descriptor, member.size, member.offset)
         if len(data) != member.size:
             raise UnreadableError("the archive's end is cut off")
         return data

@@ -5,6 +5,7 @@ that is read can point out of its container.
 """
 
 import abc
+import errno
 import logging
 import os
 import pathlib
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 
 from creps_jax import disk
 from creps_jax.data.containers.descriptions import LABELS_FILE, Matched, match, parse
+from creps_jax.data.containers.reading import patiently
 from creps_jax.data.decode import UnreadableError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -41,8 +43,10 @@ def is_labels(name: str) -> bool:
 def file_version(path: pathlib.Path) -> list[int] | None:
     try:
         status = path.stat()
-    except OSError:  # A dangling link; reading it says so.
-        return None
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
+        return None  # A link to nothing; reading it says so.
     return [status.st_size, status.st_mtime_ns]
 
 
@@ -131,6 +135,9 @@ class Folder(Files):
         self.root = root
 
     def names(self) -> list[str]:
+        return patiently(self._walk)
+
+    def _walk(self) -> list[str]:
         return [
             pathlib.Path(directory, file).relative_to(self.root).as_posix()
             for directory, _, files in os.walk(self.root, onerror=_raise)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from creps_jax import disk
+from creps_jax.data.containers.reading import disk_error
 from creps_jax.data.decode import UnreadableError
 
 SPLIT = "train"
@@ -50,6 +51,8 @@ class Tfds:
         try:
             return {name: label_of(records[int(name)]) for name in self.images()}
         except Exception as error:  # Of array_record's or protobuf's own.
+            if failure := disk_error(error):
+                raise failure from error
             raise ValueError(f"the labels are damaged: {error}") from error
 
     def classes(self) -> list[str]:
@@ -62,6 +65,8 @@ class Tfds:
         try:
             return image_of(self._split.records[int(name)])
         except Exception as error:
+            if failure := disk_error(error):
+                raise failure from error
             raise UnreadableError(f"damaged in the data set: {error}") from error
 
     def version(self, names: list[str]) -> list[Any]:

@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from creps_jax.data.containers.reading import patiently, read
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.decode import (
     UnreadableError,
@@ -95,7 +96,7 @@ def make_job(
 ) -> Job:
     """The job, with its key; classes are the names of the items' labels."""
     names = [[item.name for item in items if item.source == i] for i in range(len(sources))]
-    versions = [source.version(own) for source, own in zip(sources, names, strict=True)]
+    versions = [patiently(source.version, own) for source, own in zip(sources, names, strict=True)]
     described = json.dumps([FORMAT, options, items, classes, versions])
     return Job(sources, items, options, hashlib.sha256(described.encode()).hexdigest())
 
@@ -238,7 +239,7 @@ def _prepare_part(items: list[Item], path: pathlib.Path) -> int:
     with zipfile.ZipFile(buffer, "w") as archive:
         for index, item in enumerate(items):
             try:
-                data = sources[item.source].read(item.name)
+                data = read(sources[item.source], item.name)
                 file, outcome = prepare_image(data, options)
                 archive.writestr(zipfile.ZipInfo(str(index)), file)
             except UnreadableError as error:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from creps_jax.data.containers.reading import read
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.decode import UnreadableError, encode_png, fit, read_image
 
@@ -108,7 +109,7 @@ class ManualImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         def prepared(entry: Entry) -> bytes | str:
             """The PNG file, or why there is none; OSError if it is not what was published."""
             try:
-                data = container.read(entry.name)
+                data = read(container, entry.name)
                 if entry.md5 and hashlib.md5(data).hexdigest() != entry.md5:
                     raise OSError(f"{entry.name}: its MD5 is not {entry.md5}: download it again")
                 return encode_png(self.resize(read_image(data, 3)))
