@@ -27,10 +27,10 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from creps_jax.data import outputs
-from creps_jax.data.containers import open_container
+from creps_jax.data.containers.schemes import open_container
 from creps_jax.data.decode import UnreadableError, read_image, read_plain_png
-from creps_jax.data.prepare import Options, prepare_image
+from creps_jax.data.preparation import outputs
+from creps_jax.data.preparation.prepare import Options, prepare_image
 
 LIMIT_MIB = 4096  # of address space; the libraries themselves map one or two GiB
 HANG_SEC = 20

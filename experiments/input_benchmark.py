@@ -28,10 +28,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from creps_jax.config import DataConfig
-from creps_jax.data import outputs
 from creps_jax.data import sources as data_sources
 from creps_jax.data.decode import encode_png, read_plain_png
 from creps_jax.data.pipeline import make_iterator
+from creps_jax.data.preparation import outputs
 from creps_jax.data.sources import Source, open_source
 
 COUNTS = {256: 2048, 512: 512}  # images of a set by their size; Grain shuffles tiny ones slowly

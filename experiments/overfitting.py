@@ -29,7 +29,7 @@ import numpy as np
 
 from creps_jax.checkpoint import load_networks
 from creps_jax.config import parse
-from creps_jax.data import procedural
+from creps_jax.data.scenes import procedural
 from creps_jax.model.coordinates import training_positions
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator

@@ -14,28 +14,42 @@ ROOT = pathlib.Path(creps_jax.__file__).parent
 # Of ours, a part may import itself, these, and what may be imported by anybody. A module belongs
 # to the part with the longest name that it begins with; one that belongs to none has no arrows.
 STEP = tuple(f"training.{name}" for name in ("losses", "augment", "draws", "state", "step"))
+# Of data, what a run needs: all but the preparation.
+READING = tuple(
+    f"data.{name}"
+    for name in (
+        *("sources", "pipeline", "check", "decode", "hosts", "processes"),
+        *("containers", "scenes"),
+    )
+)
 ALL = ("",)
-FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine")
+FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine", "devices")
 MAY_IMPORT = {
     "model": (),
-    "data": (),
+    **dict.fromkeys(("data.decode", "data.hosts", "data.processes", "data.scenes"), ()),
+    "data.containers": ("data.decode",),
+    **dict.fromkeys(("data.sources", "data.pipeline", "data.check"), READING),
+    "data.preparation": ("data.containers", "data.decode", "data.processes"),
     **dict.fromkeys(STEP, ("model", *STEP)),
     "training.samples": ("model", *STEP),
     "training.guards": (),
     "training.memory": (),
+    "training.exchange": (),
     "training.programs": (*STEP, "training.memory"),
     "training.report": ("model", *STEP, "training.memory", "training.guards"),
-    "checkpoint": ("model",),
+    "checksums": (),
+    "checkpoint": ("model", "checksums"),
     "rendering": ("model",),
     "interop": ("model", "checkpoint"),
-    "evaluation": ("rendering", "data", "interop"),
+    "evaluation": ("rendering", *READING, "interop"),
     "serving": ("rendering", "checkpoint"),
     **dict.fromkeys(
         ("training.loop", "training.dry_run"),
-        ("model", "data", "training", "checkpoint", "rendering", "evaluation", "interop"),
+        ("model", *READING, "training", "checkpoint", "rendering", "evaluation", "interop"),
     ),
     **dict.fromkeys(FOR_ANYBODY, FOR_ANYBODY),
     "distributed": (),
+    "console": (),
     "cli": ALL,
     "options": (),
     "commands": ALL,
@@ -52,6 +66,8 @@ NEEDS_ONLY = {
     "rng": CORE,
     "disk": (),
     "machine": (),
+    "devices": CORE,
+    "checksums": (),
     "progress": ("rich",),
     "sharding": CORE,
     "model": CORE,
@@ -60,7 +76,9 @@ NEEDS_ONLY = {
     "training.loop": ANY,
     "training.dry_run": ANY,
     "training.report": ANY,
+    "rendering.checks": CORE,
     "rendering.latents": CORE,
+    "rendering.maps": CORE,
     "rendering.render": CORE,
     "rendering.tables": CORE,
     "rendering.warp": CORE,
@@ -73,7 +91,7 @@ RESERVED = {
     "tensorstore": "rendering.store",
     "tifffile": "rendering.encoders",
     "av": "rendering.video",
-    "lmdb": "data.databases",
+    "lmdb": "data.containers.databases",
     "imagecodecs": "data.decode",
 }
 
@@ -99,6 +117,14 @@ def imported(module, is_package, source):
             base = [*base, node.module] if node.module else base
             # `from creps_jax import rng` imports creps_jax.rng.
             yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+class Running(ast.NodeTransformer):
+    """Leaves out what only a checker of types imports."""
+
+    def visit_If(self, node):
+        is_for_types = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return node.orelse if is_for_types else self.generic_visit(node)
 
 
 def needs_only(module):
@@ -167,6 +193,10 @@ def test_every_module_is_looked_at():
         ("model.layers", "try:\n    import PIL.Image\nexcept ImportError:\n    pass"),
         ("model.layers", "import modelling"),
         ("data.sources", "from creps_jax.model import coordinates"),
+        ("data.sources", "from creps_jax.data.preparation import outputs"),
+        ("data.containers.files", "from creps_jax.data.preparation.labels import label_items"),
+        ("data.containers.files", "from creps_jax.data import sources"),
+        ("training.loop", "from creps_jax.data.preparation import prepare"),
         ("training.step", "from creps_jax.training import loop"),
         ("training.step", "from . import report"),
         ("training.step", "from creps_jax import training"),
@@ -205,11 +235,55 @@ def test_a_wrong_arrow_is_found(module, source):
         ("rendering.video", "import imageio\nfrom creps_jax.model import generator"),
         ("sharding", "import jax\nfrom creps_jax import config"),
         ("checkpoint", "import orbax.checkpoint as ocp"),
+        ("data.preparation.labels", "from creps_jax.data.containers.schemes import Container"),
+        ("training.loop", "from creps_jax.data import pipeline, sources"),
         ("cli", "from creps_jax import __version__\nimport creps_jax.serving.app"),
     ],
 )
 def test_a_right_arrow_is_no_error(module, source):
     assert wrong_arrows(module, source) == []
+
+
+def circle(imports):
+    """Modules each of which imports the next and the last the first; [] if there are none.
+
+    Args:
+      imports: a module's name -> the names of those that it imports.
+    """
+    finished = set()
+
+    def search(path):
+        for name in sorted(imports[path[-1]] - finished):
+            if name in path:
+                return path[path.index(name) :]
+            if found := search([*path, name]):
+                return found
+        finished.add(path[-1])
+        return []
+
+    return next((found for name in sorted(imports) if (found := search([name]))), [])
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    found = list(modules())
+    names = {name for name, _, _ in found}
+    imports = {}
+    for module, is_package, path in found:
+        running = ast.unparse(Running().visit(ast.parse(path.read_text(encoding="utf-8"))))
+        ours = (
+            name.removeprefix("creps_jax.")
+            for name in imported(module, is_package, running)
+            if name.startswith("creps_jax.")
+        )
+        # What is imported from a module is no module itself.
+        imports[module] = {part_of(name, names) for name in ours} - {None, module}
+    assert sum(map(len, imports.values())) > len(names)
+    assert circle(imports) == []
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_neither_the_model_nor_the_step_loads_a_heavy_package():

@@ -39,8 +39,10 @@ def build(
         require_train_extra("tensorflow_datasets")
         import tensorflow_datasets as tfds
 
-        from creps_jax.data import builders
-        from creps_jax.data.prepare import locked
+        from creps_jax import disk
+        from creps_jax.data.containers import tfds_sets
+        from creps_jax.data.preparation import builders
+        from creps_jax.data.preparation.prepare import locked
 
     known = {
         f"{builder.name}/{config.name}": (builder, config.name)
@@ -57,8 +59,8 @@ def build(
             raise ValueError(
                 f"{manual_dir} is no folder, or empty. {kind.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
-    place = {} if data_dir is None else {"data_dir": data_dir.expanduser().absolute()}
-    builder = kind(config=config, file_format="array_record", **place)
+    place = tfds_sets.data_dir() if data_dir is None else disk.local_path(data_dir)
+    builder = kind(config=config, file_format="array_record", data_dir=place.absolute())
     builder.of_any_count = any_count
     typer.echo(f"Licence: {kind.LICENCE}")
     already = " already" if builder.data_path.exists() else ""

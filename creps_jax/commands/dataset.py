@@ -19,7 +19,7 @@ from creps_jax.options import (
 from creps_jax.progress import Progress, progress
 
 if TYPE_CHECKING:
-    from creps_jax.data.prepare import Job
+    from creps_jax.data.preparation.prepare import Job
 
 DROPPED_SHOWN = 5
 SIZES_SHOWN = 5
@@ -100,8 +100,9 @@ def dataset(
     with option("--processes"):
         check_range(processes, 1, 1024)
 
-    from creps_jax.data import containers, prepare
-    from creps_jax.data import labels as labelling
+    from creps_jax.data.containers import schemes
+    from creps_jax.data.preparation import labels as labelling
+    from creps_jax.data.preparation import prepare
 
     with option("--size"):
         if height * width > prepare.MAX_PX:
@@ -109,8 +110,8 @@ def dataset(
                 f"{height}x{width} px are more than {prepare.MAX_PX}, which a set allows"
             )
     with option("--source"):
-        named = [containers.guess_scheme(path) for path in source]
-        sources = [containers.open_container(each) for each in named]
+        named = [schemes.guess_scheme(path) for path in source]
+        sources = [schemes.open_container(each) for each in named]
     with option("--out"):
         _check_out(out, named)
     out = out.expanduser()
@@ -163,7 +164,7 @@ def make_set(
     job: "Job", target: Target, partial: Path, processes: int, shown: Progress
 ) -> dict[str, Any]:
     """Makes the parts that are missing and the set of them; returns the report."""
-    from creps_jax.data import outputs, prepare
+    from creps_jax.data.preparation import outputs, prepare
 
     missing = prepare.begin(job, partial)
     left = sum(len(job.part_items(part)) for part in missing)

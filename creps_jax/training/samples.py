@@ -29,17 +29,31 @@ def tile(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def reals(source: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Images [h, w, c] = [*shape, c] spread over the source: uint8 [rows * h, columns * w, c]."""
+    """Images spread over the source, the middle of larger ones: uint8 [rows * h, columns * w, c].
+
+    Args:
+      source: its images [h', w', c] are no smaller than the shape.
+      shape: h and w, px.
+    """
     rows, columns = grid_shape(shape)
     chosen = np.linspace(0, len(source) - 1, rows * columns).astype(int)
-    return tile(np.stack([source[int(i)]["image"] for i in chosen]), (rows, columns))
+    return tile(
+        np.stack([_middle(source[int(i)]["image"], shape) for i in chosen]), (rows, columns)
+    )
+
+
+def _middle(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The window [*shape, c] in the middle of an image [h', w', c]."""
+    (h, w), (height, width, _) = shape, image.shape
+    y, x = (height - h) // 2, (width - w) // 2
+    return image[y : y + h, x : x + w]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _fakes(task: Task, variables: Any) -> jax.Array:
     rows, columns = grid_shape(task.generator.config.shape)
     config, count = task.generator.config, rows * columns
-    z = jax.random.normal(rng.stream(jax.random.key(task.seed), "grid_z", 0), (count, config.z_dim))
+    z = jax.random.normal(rng.stream(rng.root(task.seed), "grid_z", 0), (count, config.z_dim))
     classes = config.num_classes
     c = jax.nn.one_hot(jnp.arange(count) % max(classes, 1), classes)
 

@@ -9,20 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from creps_jax.config import DataConfig
 from creps_jax.data.pipeline import make_iterator
 from creps_jax.data.sources import open_source
+from tests.helpers.data import data_config
 from tests.processes import children, is_running, wait_until
 
 SIZE = 8
 
 
-def data_config(source, **changes):
-    defaults = dict(
-        source=source, shape=(SIZE, SIZE), image_channels=3, num_classes=0, mirror=True,
-        resize=False, random_crop=False, max_unreadable=0.0, threads=2, workers=0,
-    )  # fmt: skip
-    return DataConfig(**(defaults | changes))
+def small_config(source, **changes):
+    defaults = dict(shape=(SIZE, SIZE), mirror=True, max_unreadable=0.0)
+    return data_config(source, **(defaults | changes))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +41,7 @@ def iterate(folder):
     made = []
 
     def start(batch_size, seed=1, process_index=0, process_count=1, **changes):
-        config = data_config(folder, num_classes=12, **changes)
+        config = small_config(folder, num_classes=12, **changes)
         arguments = (config, batch_size, seed, process_index, process_count)
         made.append(make_iterator(open_source(config), *arguments))
         return made[-1]
@@ -162,7 +159,7 @@ def wide(tmp_path_factory):
 
 
 def crops(source, batches, batch_size=4, **changes):
-    config = data_config(source, random_crop=True, mirror=False, **changes)
+    config = small_config(source, random_crop=True, mirror=False, **changes)
     iterator = make_iterator(open_source(config), config, batch_size, 0)
     images = take(iterator, batches)["image"].reshape(-1, SIZE, SIZE, 3)
     iterator.close()
@@ -200,7 +197,7 @@ def test_images_are_scaled_before_they_are_cropped_on_demand(wide):
 def test_images_too_small_for_a_crop_are_refused(tmp_path):
     Image.new("RGB", (SIZE + 9, SIZE - 1)).save(tmp_path / "flat.png")
     with pytest.raises(ValueError, match=r"flat.png has 17x7 pixels.*too few for random crops"):
-        open_source(data_config(f"folder:{tmp_path}", random_crop=True))
+        open_source(small_config(f"folder:{tmp_path}", random_crop=True))
 
 
 def test_workers_end_with_a_killed_parent(tmp_path):

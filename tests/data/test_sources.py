@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from creps_jax.config import DataConfig
-from creps_jax.data import sources
-from creps_jax.data.procedural import scene
+from creps_jax.data import check, sources
+from creps_jax.data.scenes.procedural import scene
 from creps_jax.data.sources import open_source
+from tests.helpers.data import data_config
 
 SIZE = 32
 NAMES = [f"{i // 4:05d}/img{i}.png" for i in range(10)]
@@ -25,14 +25,6 @@ NAMES = [f"{i // 4:05d}/img{i}.png" for i in range(10)]
 def no_cache(monkeypatch):
     """What is decoded is decoded anew each time, but where a test asks for the cache."""
     monkeypatch.setattr(sources, "CACHE_MIB", 0)
-
-
-def data_config(source, **changes):
-    defaults = dict(
-        source=str(source), shape=(SIZE, SIZE), image_channels=3, num_classes=0, mirror=False,
-        resize=False, random_crop=False, max_unreadable=0.5, threads=2, workers=0,
-    )  # fmt: skip
-    return DataConfig(**(defaults | changes))
 
 
 def crops(count):
@@ -175,7 +167,7 @@ def test_a_wrong_size_is_an_error_or_is_resized(folder):
 
 
 def test_a_long_check_reports_its_progress(folder, caplog, monkeypatch):
-    monkeypatch.setattr(sources, "_PROGRESS_SEC", 0)
+    monkeypatch.setattr(check, "_PROGRESS_SEC", 0)
     with caplog.at_level(logging.INFO, "creps_jax"):
         open_source(data_config(f"folder:{folder}"))
     pattern = r"Checked \d+ of 10 images, \d+ a second, \d+ seconds left\."
@@ -186,13 +178,13 @@ class TestIndex:
     @pytest.fixture
     def checks(self, monkeypatch):
         """The number of times that the images were checked, as the length of a list."""
-        done, check = [], sources._find_unreadable
+        done, decode_all = [], check._decode_all
 
         def counted(*arguments):
             done.append(1)
-            return check(*arguments)
+            return decode_all(*arguments)
 
-        monkeypatch.setattr(sources, "_find_unreadable", counted)
+        monkeypatch.setattr(check, "_decode_all", counted)
         return done
 
     def test_saves_the_second_check(self, folder, tmp_path, checks):

@@ -32,7 +32,7 @@ from creps_jax.training.loop import restore
 from creps_jax.training.state import Task, init_state
 from experiments import kill_hunt
 from experiments.kill_hunt import finish, kill_in_flight, newest_step, same, start
-from tests.data.test_builders import COUNT, PUBLISH
+from tests.helpers.publishers import COUNT, PUBLISH
 from tests.processes import children, is_running, wait_until
 
 STEPS = 10  # Past the second R1 phase.
