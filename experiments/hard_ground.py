@@ -31,7 +31,7 @@ COLUMNS = ("kind", "case", "command", "expected", "exit", "seconds", "verdict", 
 NEVER = re.compile(
     r"Traceback|Event loop is closed|Segmentation fault|core dumped|Error in sitecustomize"
 )
-TIMEOUT = 124  # timeout's own exit code
+TIMED_OUT = (124, -9)  # exit codes of timeout itself
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 MOUNT = "unshare -rm sh -c 'mount -t tmpfs"
@@ -90,7 +90,7 @@ def environment(base: Path, case: Path) -> dict[str, str]:
 
 
 def shell(line: str, base: Path, case: Path, seconds: float) -> tuple[int, str]:
-    """Exit code, 124 if it takes longer, and output of a line; nothing of it lives on."""
+    """Exit code, one of TIMED_OUT if it takes longer, and output of a line."""
     command = ["timeout", "--kill-after=5", f"{seconds}", "bash", "-o", "pipefail", "-c"]
     with (case / "output").open("w+b") as output:
         done = subprocess.run(
@@ -115,7 +115,7 @@ def message(output: str) -> str:
 
 def verdict(case: Case, code: int, seconds: float, output: str, folder: Path) -> str:
     """'right', or what is wrong."""
-    if code == TIMEOUT:
+    if code in TIMED_OUT:
         return "WRONG: it hangs"
     if NEVER.search(output):
         return "WRONG: a traceback"

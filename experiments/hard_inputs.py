@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,8 @@ def labelled_zip(
 
     def place(folder: Path) -> None:
         labels = [[listed.format(i), i % 2] for i in range(IMAGES)]
-        with zipfile.ZipFile(folder / "set.zip", "w") as file:
+        with zipfile.ZipFile(folder / "set.zip", "w") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Names that are stored twice are meant.
             for name, i in [*((stored.format(i), i) for i in range(IMAGES)), *more]:
                 file.writestr(name, png(i))
             file.writestr(f"{top}dataset.json", json.dumps({"labels": labels}))
