@@ -116,7 +116,7 @@ def walk(
       ValueError: what Painter.latents() raises, at once; or there are no seeds, or no such
         interpolation.
     """
-    if interpolation not in INTERPOLATIONS or not len(seeds):
+    if not isinstance(interpolation, str) or interpolation not in INTERPOLATIONS or not len(seeds):
         raise ValueError(
             f"interpolation={interpolation!r} must be one of {', '.join(INTERPOLATIONS)}, of one "
             f"seed at least, got {len(seeds)}"
