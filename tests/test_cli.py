@@ -447,6 +447,21 @@ def test_lines_tell_how_far_each_stage_is(monkeypatch, capsys):
     )
 
 
+def test_lines_tell_how_far_a_vast_image_is_from_its_first_tile_on(monkeypatch, capsys):
+    clock = itertools.count(0.0, 20.0)
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    tile = (512 / 2**20) ** 2
+    with progress.progress() as shown:
+        shown.stage(1, "images")
+        shown.advance(0)
+        shown.advance(tile, 512**2)
+        shown.advance(1 - tile, 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "0/1 images  0 a second"
+    assert lines[1] == "0/1 images  0.01 Mpixel/s  46603h 22m left"
+    assert lines[2] == "1/1 images  0.00 Mpixel/s  0m 00s left"
+
+
 def test_a_part_must_be_one_of_the_parts(tmp_path):
     for part in ("2/2", "0/0", "1", "-1/2", "a/b"):
         result = creps_render("nowhere", tmp_path, "--seeds=0", f"--part={part}")
