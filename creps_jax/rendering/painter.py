@@ -28,6 +28,12 @@ PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 WARP_SAMPLE = 1024  # whose error is measured
 
 
+def check_precision(precision: str) -> None:
+    """Raises ValueError unless it is one of PRECISIONS."""
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
+
+
 class Plan(NamedTuple):
     """What is painted of an image, checked: see Painter.plan."""
 
@@ -69,8 +75,7 @@ class Painter:
         """
         if devices is not None and not len(devices):
             raise ValueError("devices must not be empty; None: all of this process")
-        if not isinstance(precision, str) or precision not in PRECISIONS:
-            raise ValueError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
+        check_precision(precision)
         self.generator = generator
         self.shape = generator.config.shape
         self.mesh = sharding.make_render_mesh(devices)

@@ -28,6 +28,7 @@ from creps_jax.rendering.tables import TOLERANCE, Range, Table, between, evaluat
 
 GROUP = 256  # pixels decoded at a time: each has K x R x B features of its own
 OVERVIEW = 65  # points a side at which a map is looked at as a whole
+FAR = 1e30  # positions that are looked at: float32 holds them
 
 
 # Maps. All keep the centre of the picture in its place.
@@ -343,7 +344,7 @@ def _overview(picture: Warped) -> tuple[Range, Range]:
     both = picture.positions(h[:, None], w[None, :])
     y, x = (
         Range(float(t.min(initial=0.0)), float(t.max(initial=1.0)))
-        for t in (t[np.isfinite(t)] for t in both)
+        for t in (np.clip(t[np.isfinite(t)], -FAR, FAR) for t in both)
     )
     return y, x
 
