@@ -61,6 +61,12 @@ def dataset(
             "enlarged]",
         ),
     ] = None,
+    max_megapixels: Annotated[
+        float,
+        typer.Option(
+            help="Drop images of more pixels; each takes up to 12 bytes of memory in each process."
+        ),
+    ] = 128.0,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +103,8 @@ def dataset(
     with option("--min-size"):
         if min_size is not None:
             check_range(min_size, 1, 2**16)
+    with option("--max-megapixels"):
+        check_range(max_megapixels, 0.001, 1e5)
     with option("--processes"):
         check_range(processes, 1, 1024)
 
@@ -118,7 +126,8 @@ def dataset(
     with option("--labels"):
         labelled = labelling.label_items(sources, labels)
     min_px = min(height, width) if min_size is None else min_size
-    options = prepare.Options(height, width, crop, 1 if grey else 3, min_px)
+    channels = 1 if grey else 3
+    options = prepare.Options(height, width, crop, channels, min_px, max_megapixels)
     job = prepare.make_job(sources, labelled.items, labelled.classes, options)
     target = Target(out, named, labelled.classes, labelled.unlabelled, deduplicate)
     partial = out.with_name(f"{out.name}.partial")
@@ -244,7 +253,7 @@ def _is_complete(target: Target, key: str) -> bool:
 
 def _flags(job: "Job", target: Target) -> str:
     """What makes a run train on the set."""
-    height, width, crop, channels, _ = job.options
+    height, width, crop, channels, *_ = job.options
     flags = {"data.source": f"{'zip' if target.out.suffix == '.zip' else 'tfds'}:{target.out}"}
     flags["resolution"] = str(height)
     if height != width:

@@ -37,7 +37,7 @@ from creps_jax.data.decode import (
 from creps_jax.data.processes import end_with_parent
 
 PART = 128  # images
-FORMAT = 1  # of the parts: another number makes them anew
+FORMAT = 2  # of the parts: another number makes them anew
 OUTCOMES = "outcomes.json"
 MAX_PX = 2**26  # of a prepared image
 
@@ -52,6 +52,7 @@ class Options(NamedTuple):
     crop: bool  # False: keep the whole image, its shorter side as long as the height (a square's)
     channels: int  # 3: RGB, 1: grey
     min_px: int  # images whose shorter side is less are dropped
+    max_megapixels: float  # and those of more pixels
 
 
 class Item(NamedTuple):
@@ -109,7 +110,7 @@ def prepare_image(data: bytes, options: Options) -> tuple[bytes, Outcome]:
     Raises:
       UnreadableError: it cannot be decoded, or is too small.
     """
-    image = read_image(data, options.channels)
+    image = read_image(data, options.channels, options.max_megapixels)
     size, shape = image.size, f"{image.width}x{image.height}"
     if min(size) < options.min_px:
         raise UnreadableError(
