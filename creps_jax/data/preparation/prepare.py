@@ -7,14 +7,12 @@ under another name and renamed (outputs.py). The result does not depend on the n
 
 import concurrent.futures
 import contextlib
-import fcntl
 import hashlib
 import io
 import itertools
 import json
 import logging
 import multiprocessing
-import os
 import pathlib
 import shutil
 import signal
@@ -24,6 +22,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from creps_jax import disk
 from creps_jax.data.containers.reading import patiently, read
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.decode import (
@@ -135,11 +134,9 @@ def prepare_image(data: bytes, options: Options) -> tuple[bytes, Outcome]:
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """The folder, made if need be, for this process alone; ValueError if it has another's lock."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another process works in {folder}") from error
+    with open(folder / "lock", "w") as file:
+        if not disk.lock(file):
+            raise ValueError(f"another process works in {folder}")
         yield
 
 
@@ -160,7 +157,7 @@ def begin(job: Job, folder: pathlib.Path) -> list[int]:
         for path in folder.iterdir():
             if path.name != "lock":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        write_whole(mark, job.key.encode())
+        disk.write_whole(mark, job.key.encode())
     return [part for part in range(job.parts) if not part_path(folder, part).exists()]
 
 
@@ -254,15 +251,5 @@ def _prepare_part(items: list[Item], path: pathlib.Path) -> int:
             name = item.name.encode(errors="backslashreplace").decode()
             outcomes.append(outcome._replace(name=name, label=item.label))
         archive.writestr(zipfile.ZipInfo(OUTCOMES), json.dumps(outcomes))
-    write_whole(path, buffer.getvalue())
+    disk.write_whole(path, buffer.getvalue())
     return len(items)
-
-
-def write_whole(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file that is there whole or not at all, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
