@@ -23,7 +23,8 @@ def load(path: "str | os.PathLike", precision: str = "float32") -> "Painter":
       FileNotFoundError: path is no folder, or there is no checkpoint in it.
       ValueError: the checkpoints there are all damaged, or the precision is neither.
     """
-    from creps_jax import checkpoint  # Importing creps_jax itself must not load jax.
+    from creps_jax import checkpoint, rng  # Importing creps_jax itself must not load jax.
     from creps_jax.rendering.painter import Painter
 
-    return Painter(*checkpoint.load_generator(path), precision=precision)
+    with rng.pinned():
+        return Painter(*checkpoint.load_generator(path), precision=precision)

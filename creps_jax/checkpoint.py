@@ -10,14 +10,15 @@ and summed inside unfinished/ and then renamed, so a folder named by a step was 
 """
 
 import concurrent.futures
-import hashlib
+import errno
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Set
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +26,32 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from creps_jax import checksums, devices, disk
 from creps_jax.config import flatten, parse, with_added_fields
 from creps_jax.model.generator import Generator, Variables
 
 _log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "checkpoints"
-_SUMS = "SHA256SUMS"
+_CHOICES = 10  # of a checkpoint to load, while a run deletes what was chosen before
+
+Read = TypeVar("Read")
+
+
+def local_folder(path: str | os.PathLike) -> Path:
+    """The absolute path of a folder that checkpoints can be in.
+
+    Raises:
+        ValueError: it is no path on a disk, or one that Orbax cannot write to.
+    """
+    folder = disk.local_path(path).absolute()
+    try:
+        os.fspath(folder).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{os.fsencode(folder)!r} is no UTF-8: rename the folder, or give another"
+        ) from error
+    return folder
 
 
 class Checkpoints:
@@ -50,7 +70,7 @@ class Checkpoints:
             raise ValueError(
                 f"keep must be at least 2 checkpoints, one to fall back on; got {keep}"
             )
-        self._directory = Path(workdir).absolute() / _CHECKPOINTS
+        self._directory = local_folder(workdir) / _CHECKPOINTS
         self._unfinished = self._directory / "unfinished"
         self._keep = keep
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
@@ -170,24 +190,24 @@ class Checkpoints:
         self._unfinished.mkdir(parents=True, exist_ok=True)
         for folder in filter(Path.is_dir, self._unfinished.iterdir()):
             _log.warning("Deleting %s, left unfinished by an earlier process.", folder)
-            shutil.rmtree(folder)
+            _delete(folder)
 
     def _finish(self, folder: Path, good_until: int | None) -> None:
         """Sums the written files, names the folder by its step and deletes the oldest ones."""
         self._orbax.wait_until_finished()
         if jax.process_index() != 0:
             return
-        (folder / _SUMS).write_text("".join(f"{line}\n" for line in _sums(folder)))
-        folder.rename(self._directory / folder.name)
+        checksums.write(folder)
+        disk.rename(folder, self._directory / folder.name)
         folders = _step_folders(self._directory)
         good = None if good_until is None else _newest(folders, good_until)
         for old in folders[: -self._keep]:
             if old != good:
-                shutil.rmtree(old.rename(self._unfinished / old.name))
+                _delete(old.rename(self._unfinished / old.name))
 
     def _set_damaged_aside(self) -> None:
         for folder in reversed(_step_folders(self._directory)):
-            files = _damaged_files(folder)
+            files = checksums.damaged_files(folder)
             if not files:
                 return
             aside = folder.with_name(f"damaged-{folder.name}")
@@ -231,14 +251,7 @@ def load_ema(path: str | os.PathLike) -> tuple[dict, dict]:
         FileNotFoundError: `path` is no folder, or there is no checkpoint in it.
         ValueError: the checkpoints there are all damaged.
     """
-    folder = _undamaged_folder(Path(path).absolute())
-    metadata = ocp.StandardCheckpointHandler().metadata(folder / "ema").tree
-    restored = _restore(
-        folder,
-        ema=ocp.args.StandardRestore(_on_default_device(metadata)),
-        config=ocp.args.JsonRestore(),
-    )
-    return restored.ema, with_added_fields(restored.config)
+    return _load(path, _read_ema, skip=("state/", "data/"))
 
 
 def load_networks(path: str | os.PathLike) -> tuple[dict[str, Any], dict]:
@@ -247,15 +260,27 @@ def load_networks(path: str | os.PathLike) -> tuple[dict[str, Any], dict]:
     The variables are nested dicts of G, D and G_ema, on the default device; path and errors are
     those of load_ema.
     """
-    folder = _undamaged_folder(Path(path).absolute())
-    ema, config = load_ema(folder)
-    metadata = ocp.StandardCheckpointHandler().metadata(folder / "state").tree
-    restored = _restore(folder, state=ocp.args.StandardRestore(_on_default_device(metadata)))
-    networks = {"G": restored.state["generator"], "D": restored.state["discriminator"]}
-    return {**networks, "G_ema": ema}, config
+    return _load(path, _read_networks, skip=("data/",))
 
 
-def _on_default_device(metadata: Any) -> Any:
+def _read_ema(folder: Path) -> tuple[dict, dict]:
+    restored = _restore(
+        folder,
+        ema=ocp.args.StandardRestore(_on_default_device(folder / "ema")),
+        config=ocp.args.JsonRestore(),
+    )
+    return restored.ema, with_added_fields(restored.config)
+
+
+def _read_networks(folder: Path) -> tuple[dict[str, Any], dict]:
+    ema, config = _read_ema(folder)
+    state = ocp.args.StandardRestore(_on_default_device(folder / "state"))
+    state = _restore(folder, state=state).state
+    return {"G": state["generator"], "D": state["discriminator"], "G_ema": ema}, config
+
+
+def _on_default_device(item: Path) -> Any:
+    metadata = ocp.StandardCheckpointHandler().metadata(item).tree
     device = jnp.zeros(()).sharding
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata)
 
@@ -265,33 +290,63 @@ def load_generator(path: str | os.PathLike) -> tuple[Generator, Variables]:
 
     Raises:
         FileNotFoundError: `path` is no folder, or there is no checkpoint in it.
-        ValueError: the checkpoints there are all damaged, or this version cannot read the config.
+        ValueError: the checkpoints there are all damaged, this version cannot read the config, or
+            JAX finds no device.
+        MemoryError: the device has no room for the weights.
     """
-    variables, config = load_ema(path)
+    devices.check()
+    with devices.memory_errors(devices.FOR_PAINTING):
+        variables, config = load_ema(path)
     return Generator(parse(config).generator), variables
 
 
-def _undamaged_folder(path: Path) -> Path:
+def _load(path: str | os.PathLike, read: Callable[[Path], Read], skip: tuple[str, ...]) -> Read:
+    """What is read from the newest checkpoint whose files but `skip` are undamaged.
+
+    A run that trains there may delete what was chosen: then another one is chosen.
+    """
+    for _ in range(_CHOICES):
+        folders = _folders_at(local_folder(path))
+        try:
+            return read(_newest_undamaged(folders, skip))
+        except Exception:
+            if all(map(Path.is_dir, folders)):  # None has gone away: that is not the reason.
+                raise
+    raise FileNotFoundError(
+        f"the run in {path} deletes its checkpoints faster than they can be read from here: copy "
+        "one and name the copy, or continue the run with a larger checkpoint.keep"
+    )
+
+
+def _folders_at(path: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first, or the only one that the path names."""
     if not path.is_dir():
         raise FileNotFoundError(
             f"{path} is no folder; expected a run's workdir, its checkpoints folder or one step's"
         )
     directory = path / _CHECKPOINTS if (path / _CHECKPOINTS).is_dir() else path
-    folders = [path] if (path / _SUMS).is_file() else _step_folders(directory)
+    folders = [path] if (path / checksums.NAME).is_file() else _step_folders(directory)
     if not folders:
         raise FileNotFoundError(f"no checkpoint, which is a folder named by a step, in {directory}")
+    return folders
+
+
+def _newest_undamaged(folders: list[Path], skip: tuple[str, ...]) -> Path:
     for folder in reversed(folders):
-        damaged = _damaged_files(folder, skip=("state/", "data/"))
+        damaged = checksums.damaged_files(folder, skip)
         if not damaged:
             return folder
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} has gone away")
         _log.warning("%s is damaged: %s.", folder, ", ".join(damaged))
-    raise ValueError(f"no undamaged checkpoint in {path}: {', '.join(damaged)} in {folder.name}")
+    where = folder if len(folders) == 1 else folder.parent
+    raise ValueError(f"no undamaged checkpoint in {where}: {', '.join(damaged)} in {folder.name}")
 
 
 def _step_folders(directory: Path) -> list[Path]:
     """Returns the folders named by a step, oldest first."""
-    folders = (folder for folder in directory.iterdir() if folder.name.isdecimal())
-    return sorted(folders, key=lambda folder: int(folder.name))
+    named = (path for path in directory.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name))
+    return sorted(filter(Path.is_dir, named), key=lambda folder: int(folder.name))
 
 
 def _newest(folders: list[Path], until: int | None) -> Path | None:
@@ -301,34 +356,19 @@ def _newest(folders: list[Path], until: int | None) -> Path | None:
     return folders[-1] if folders else None
 
 
+def _delete(folder: Path) -> None:
+    """Deletes a folder, or what can be: a network disk keeps files that another process reads."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
+            raise
+        _log.warning("%s is in use and is deleted at the next start.", folder)
+
+
 def _restore(folder: Path, **items: ocp.args.CheckpointArgs) -> ocp.args.Composite:
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as orbax:
         return orbax.restore(folder, args=ocp.args.Composite(**items))
-
-
-def _sums(folder: Path, skip: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yields sha256sum's line for each file in `folder` but those whose path starts with `skip`."""
-    for file in sorted(folder.rglob("*")):
-        path = file.relative_to(folder).as_posix()
-        # Desktops and network disks strew hidden files; Orbax writes none.
-        if file.is_file() and not file.name.startswith(".") and not path.startswith((_SUMS, *skip)):
-            with file.open("rb") as stream:
-                yield f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path}"
-
-
-def _damaged_files(folder: Path, skip: tuple[str, ...] = ()) -> list[str]:
-    """Returns the files but `skip` that are missing, not summed or unlike their checksum."""
-    if not (folder / _SUMS).is_file():
-        return [_SUMS]
-    # A damaged file may be no text. Its last line is empty unless the end is missing.
-    lines = (folder / _SUMS).read_text(errors="replace").split("\n")
-    summed = {line for line in lines if not _path(line).startswith(skip)}
-    differing = summed ^ {*_sums(folder, skip), ""}
-    return sorted({_path(line) or _SUMS for line in differing})
-
-
-def _path(line: str) -> str:
-    return line.partition("  ")[2]
 
 
 def _shown(fields: dict, name: str) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from creps_jax import __version__
+from creps_jax import __version__, console
 from creps_jax.commands.build import build
 from creps_jax.commands.dataset import dataset
 from creps_jax.commands.render import render
@@ -39,3 +39,13 @@ def main(
     ] = False,
 ) -> None:
     """Images of any size, any window and any shape from a trained CREPS model."""
+
+
+def run() -> None:
+    """The command itself: `app`, whose work goes on when nobody reads what it says."""
+    console.take_over()
+    app()
+
+
+if __name__ == "__main__":
+    run()

@@ -10,6 +10,7 @@ import fcntl
 import functools
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,11 @@ def local_path(text: str | os.PathLike) -> Path:
     """The path, a leading ~ or ~name replaced by that home; kept relative if it is.
 
     Raises:
-      ValueError: nobody of that name has a home here.
+      ValueError: nobody of that name has a home here, or it is a bucket or another URL.
     """
+    # A Path has made one slash of two.
+    if url := re.match("([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", os.fspath(text), re.DOTALL):
+        raise ValueError(f"{url[1]}://{url[2]} is no folder on a disk of this machine; give one")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -1,11 +1,16 @@
 """Real files throughout: what is saved, damaged or killed here lies in pytest's tmp_path."""
 
+import concurrent.futures
+import errno
 import hashlib
+import itertools
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,8 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from creps_jax.checkpoint import Checkpoints, check_config, load_ema
+from creps_jax import checkpoint
+from creps_jax.checkpoint import Checkpoints, check_config, load_ema, load_networks
 from creps_jax.config import with_added_fields
 
 CONFIG = with_added_fields({"generator": {"channel_base": 16, "widths": [8, 4]}, "seed": 3})
@@ -206,6 +212,43 @@ def test_a_damaged_newest_is_set_aside_and_its_step_saved_anew(tmp_path, caplog,
         assert_restores(tmp_path, 20)
 
 
+def test_files_of_others_in_a_checkpoint_are_no_damage(tmp_path, caplog):
+    directory = make_run(tmp_path, (10, 20))
+    (directory / "30").write_text("a file named as a step")
+    folders = [path for path in directory.rglob("*") if path.is_dir()]
+    assert any(folder.name == "d" for folder in folders)  # Those of Orbax's database as well.
+    for folder in [tmp_path, directory, *folders]:
+        (folder / "note.txt").write_text("the best so far")
+        (folder / "Thumbs.db").write_bytes(bytes(3))
+        (folder / "@eaDir").mkdir()
+        (folder / "@eaDir" / "note.txt@SynoEAStream").write_bytes(bytes(3))
+    assert_restores(tmp_path, 20)
+    assert_same(load_ema(tmp_path)[0], make_state(20).params)
+    assert_same(load_networks(make_networks(tmp_path / "other"))[0]["D"], make_state(10).params)
+    assert "damaged" not in caplog.text and (directory / "20" / "note.txt").exists()
+    (directory / "20" / "ema" / "_METADATA").unlink()
+    assert_restores(tmp_path, 10)
+
+
+def make_networks(workdir: Path) -> Path:
+    """A run with the items of real ones, and somebody else's files among them."""
+    params = make_state(10).params
+    state = {"generator": params, "discriminator": params}
+    with Checkpoints(workdir, keep=2) as checkpoints:
+        checkpoints.save(10, state=state, ema=params, data={}, config=CONFIG)
+    for folder in filter(Path.is_dir, list(workdir.rglob("*"))):
+        (folder / "note.txt").write_text("the best so far")
+    return workdir
+
+
+def test_checkpoints_of_earlier_versions_which_counted_no_files_are_read(tmp_path):
+    sums = make_run(tmp_path, (10,)) / "10" / "SHA256SUMS"
+    first, *lines = sums.read_text().splitlines(keepends=True)
+    assert first == f"# {len(lines)} files\n"
+    sums.write_text("".join(lines))
+    assert_restores(tmp_path, 10)
+
+
 def test_only_damaged_checkpoints_are_an_error_every_time(tmp_path):
     directory = make_run(tmp_path, (10, 20))
     truncate(directory / "10")
@@ -283,11 +326,102 @@ def test_load_ema_needs_the_ema_and_the_config_only(tmp_path):
     assert_same(ema, make_state(10).params)
 
 
+@pytest.mark.parametrize("moment", ["summed", "restored"])
+def test_a_checkpoint_that_goes_away_while_it_is_read_is_chosen_anew(
+    tmp_path, monkeypatch, caplog, moment
+):
+    directory = make_run(tmp_path, (10, 20))
+    where, name = {"summed": (hashlib, "file_digest"), "restored": (checkpoint, "_restore")}[moment]
+    real, gone = getattr(where, name), []
+
+    def after_a_save(*arguments, **items):
+        if not gone:
+            gone.extend(shutil.move(directory / step, tmp_path / step) for step in ("10", "20"))
+            monkeypatch.setattr(where, name, real)
+            make_run(tmp_path, (30,))
+        return real(*arguments, **items)
+
+    monkeypatch.setattr(where, name, after_a_save)
+    ema, _ = load_ema(tmp_path)
+    assert_same(ema, make_state(30).params)
+    assert gone and "damaged" not in caplog.text
+
+
+def test_checkpoints_that_always_go_away_are_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    directory = make_run(tmp_path, (10,))
+
+    def next_step(folder, **_):
+        folder.rename(folder.with_name(str(int(folder.name) + 10)))
+        raise RuntimeError("no such key")
+
+    monkeypatch.setattr(checkpoint, "_restore", next_step)
+    with pytest.raises(FileNotFoundError, match=r"deletes its checkpoints faster .* copy one"):
+        load_ema(tmp_path)
+    assert names(directory) == {"110", "unfinished"}
+    monkeypatch.setattr(checkpoint, "_restore", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # An error of another kind is none of these.
+        load_ema(tmp_path)
+
+
+def test_every_load_succeeds_while_a_run_saves(tmp_path):
+    make_run(tmp_path, (1,))
+    end = threading.Event()
+
+    def train():
+        with Checkpoints(tmp_path, keep=2) as checkpoints:
+            for step in itertools.count(2):
+                if end.is_set():
+                    return
+                save(checkpoints, step)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        training = pool.submit(train)
+        try:
+            for _ in range(10):
+                ema, _ = load_ema(tmp_path)
+                assert ema.keys() == make_state(1).params.keys()
+        finally:
+            end.set()
+        training.result()
+
+
+def test_what_another_process_still_reads_is_deleted_at_the_next_start(
+    tmp_path, monkeypatch, caplog
+):
+    def busy(folder):
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(folder))  # As on NFS.
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", busy)
+        directory = make_run(tmp_path, (8, 9, 10))
+    assert names(directory) == {"9", "10", "unfinished"} and "8 is in use" in caplog.text
+    assert names(directory / "unfinished") == {"8"}
+    assert latest_step(tmp_path) == 10
+    assert not names(directory / "unfinished")
+
+
 def test_load_ema_names_what_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is no folder; expected a run's workdir"):
         load_ema(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=f"no checkpoint.* in {tmp_path}"):
         load_ema(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("gs://bucket/run", "gs://bucket/run is no folder on a disk"),
+        (Path("s3://bucket/run"), "s3://bucket/run is no folder on a disk"),
+        ("~nobody-of-that-name/run", "~nobody-of-that-name/run: there is no such home"),
+        (os.fsdecode(b"/tmp/r\xe9n"), r"b'/tmp/r\\xe9n' is no UTF-8"),
+    ],
+)
+def test_what_is_no_folder_on_a_disk_is_refused(path, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (lambda: load_ema(path), lambda: Checkpoints(path, keep=2)):
+        with pytest.raises(ValueError, match=message):
+            use()
+    assert not list(tmp_path.iterdir())
 
 
 def test_config_differences_are_named_with_both_values():

@@ -4,7 +4,6 @@ Help and wrong options must answer at once, so whatever needs jax is imported in
 """
 
 import enum
-import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,16 +25,10 @@ from creps_jax.options import (
     parse_styles,
     parse_window,
 )
-from creps_jax.progress import Progress, progress
+from creps_jax.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
-
-    from creps_jax.rendering.painter import Painter, Plan
-    from creps_jax.rendering.render import Window
-    from creps_jax.rendering.writers import Picture
 
 
 class Sampling(enum.StrEnum):
@@ -146,14 +139,15 @@ def render(
         index, count = parse_part(part)
 
     import creps_jax
+    from creps_jax import devices
     from creps_jax.model import coordinates
-    from creps_jax.rendering import latents, writers
+    from creps_jax.rendering import latents, saving, writers
     from creps_jax.rendering import warp as warping
 
     with option("--warp"):
         moved = None if warp is None else warping.parse(warp)
     cache_compilations()
-    with one_line_errors(OSError, ValueError):
+    with one_line_errors(OSError, ValueError, MemoryError):
         painter = creps_jax.load(workdir, precision)
     config, place = painter.generator.config, coordinates.SAMPLINGS[sampling]
     with option("--size"):
@@ -169,15 +163,13 @@ def render(
     with option("--styles"):
         latents.check_styles(layers, config.num_ws)
 
-    arguments = (*plan[:2], sampling.value, plan.supersample, warp)
+    def latents_of(seed: int) -> "np.ndarray":
+        return painter.latents(seed, label, truncation, cutoff, layers)
 
-    def picture(seed: int) -> "tuple[np.ndarray, Picture]":
-        ws = painter.latents(seed, label, truncation, cutoff, layers)
-        key = painter.key(ws, *arguments)
-        return ws, writers.Picture(plan.window, config.image_channels, key)
-
+    with option("--truncation"):
+        first = saving.picture(painter, latents_of(parsed_seeds[0]), plan)
     with option("--out"):
-        writers.check(paths[0], picture(parsed_seeds[0])[1])
+        writers.check(paths[0], first)
 
     work = list(zip(parsed_seeds, paths, strict=True))
     if len(work) > 1:  # Whole images are dealt out, not the blocks of each.
@@ -186,15 +178,16 @@ def render(
     height, width = plan.window.shape
     typer.echo(f"{images} of {height}x{width} px, on {painter.device}, to {out}")
     complete = True
-    with one_line_errors(OSError, ValueError, MemoryError), progress() as shown:
+    full = devices.memory_errors(devices.FOR_PAINTING)
+    with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
         for seed, path in work:
-            ws, whole = picture(seed)
-            if writers.is_finished(path, whole.key):
+            ws = latents_of(seed)
+            if writers.is_finished(path, painter.key(ws, plan)):
                 typer.echo(f"{path} is complete already")
                 shown.stage(len(work), "images")
                 shown.advance(1, 0)
-            complete = write_picture(
-                painter, plan, ws, whole, path, (index, count), len(work), shown
+            complete = saving.save(
+                painter, path, ws, plan, (index, count), shown, len(work), typer.echo
             )
     if count > 1:
         typer.echo(
@@ -202,47 +195,3 @@ def render(
             if complete
             else f"part {part} is painted; {out} waits for other parts"
         )
-
-
-def write_picture(
-    painter: "Painter",
-    plan: "Plan",
-    ws: "np.ndarray",
-    picture: "Picture",
-    path: str,
-    part: tuple[int, int],
-    images: int,
-    shown: Progress,
-) -> bool:
-    """Writes what is missing of a part of a picture, of so many; whether it is complete then."""
-    from creps_jax.rendering import writers
-
-    area = math.prod(picture.window.shape)
-
-    def paint(windows: "list[Window]") -> "Iterator[tuple[Window, np.ndarray]]":
-        image = painter.image(ws)
-        if plan.warp is not None:  # Takes a while for a large network.
-            typer.echo(f"{path}: evaluates the lines that the warp needs")
-        tables = painter.tables(image, [plan])
-        if tables:
-            worst, mean = painter.warp_error(image, plan, tables)
-            typer.echo(
-                f"{path}: its pixels are {mean:.3f} of an 8-bit step off exact lines on average, "
-                f"{worst:.2f} at most in a sample"
-            )
-        for window, pixels in painter.paint(image, plan, windows, tables=tables):
-            yield window, pixels
-            painted = math.prod(window.shape)
-            if images == 1:
-                shown.stage(len(windows), "tiles painted")
-                shown.advance(1, painted)
-            else:
-                shown.stage(images, "images")
-                shown.advance(painted / area, painted)
-
-    def encoded(pixels: int) -> None:
-        if images == 1:
-            shown.stage(area / writers.CHUNK**2, "tiles written")
-            shown.advance(pixels / writers.CHUNK**2, pixels)
-
-    return writers.write(path, picture, paint, block=painter.block, part=part, encoded=encoded)

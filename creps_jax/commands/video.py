@@ -138,6 +138,7 @@ def video(
         check_range(crf, 0, 51)
 
     import creps_jax
+    from creps_jax import devices
     from creps_jax.rendering import latents
     from creps_jax.rendering import video as videos
     from creps_jax.rendering.writers import make_folder
@@ -148,7 +149,7 @@ def video(
     with option("--camera"):
         cameras = videos.travel([videos.Camera(*key) for key in key_frames], timing)
     cache_compilations()
-    with one_line_errors(OSError, ValueError, ImportError):
+    with one_line_errors(OSError, ValueError, ImportError, MemoryError):
         videos.import_av()
         painter = creps_jax.load(workdir, precision)
     with option("--out"):
@@ -166,7 +167,8 @@ def video(
         latents.check_label(label, painter.generator.config.num_classes)
 
     typer.echo(f"{timing.frames} frames of {height}x{width} px, on {painter.device}, to {out}")
-    with one_line_errors(OSError, ValueError, MemoryError), progress() as shown:
+    full = devices.memory_errors(devices.FOR_PAINTING)
+    with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
         shown.stage(timing.frames, "frames")
         walks = [
             videos.walk(painter, part, timing, interpolation, label, truncation)

@@ -5,13 +5,13 @@ at another resolution, or with other labels, takes whatever has its own shape.
 """
 
 import zipfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from creps_jax import disk
 from creps_jax.checkpoint import load_networks
 from creps_jax.config import parse
 from creps_jax.interop.official import (
@@ -45,7 +45,10 @@ def load_arrays(path: str) -> dict[str, Arrays]:
     Raises:
       ValueError: there are no weights at the path.
     """
-    given = Path(path).expanduser()
+    try:
+        given = disk.local_path(path)
+    except ValueError as error:
+        raise ValueError(f"init_from: {error}") from error
     if given.is_dir():
         try:
             networks, raw_config = load_networks(given)

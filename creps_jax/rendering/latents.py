@@ -4,7 +4,6 @@ Shapes: z [z_dim]; ws [num_ws, w_dim].
 """
 
 import functools
-import numbers
 from collections.abc import Mapping
 
 import jax
@@ -12,19 +11,27 @@ import numpy as np
 
 from creps_jax import rng
 from creps_jax.model.generator import Generator, Variables
+from creps_jax.rendering.checks import as_float32, is_number, is_whole
 
 
+@rng.pinned()
 def draw_z(seed: int, z_dim: int) -> np.ndarray:
     """The latent z that a seed stands for: float32 [z_dim].
 
     Raises:
       ValueError: the seed is out of range.
     """
-    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+    check_seed(seed)
+    return np.asarray(jax.random.normal(rng.stream(rng.root(seed), "z", 0), (z_dim,)))
+
+
+def check_seed(seed: int) -> None:
+    """Raises ValueError unless it is a seed."""
+    if not is_whole(seed) or not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed!r} must be a whole number from 0 to {2**32 - 1}")
-    return np.asarray(jax.random.normal(rng.stream(jax.random.key(seed), "z", 0), (z_dim,)))
 
 
+@rng.pinned()
 def map_latents(
     generator: Generator,
     variables: Variables,
@@ -41,40 +48,61 @@ def map_latents(
       cutoff: truncate only the latents of the first `cutoff` layers; None: of all.
 
     Raises:
-      ValueError: the label does not fit the generator's num_classes.
+      ValueError: an argument is out of range, or the latents exceed float32.
     """
     config = generator.config
+    z = as_float32("z", z, (config.z_dim,))
     check_label(label, config.num_classes)
+    check_truncation(psi)
+    check_cutoff(cutoff, config.num_ws)
     c = np.zeros((1, config.num_classes), np.float32)
     if label is not None:
         c[0, label] = 1.0
-    return np.asarray(_ws(generator, variables, z[None].astype(np.float32), c, psi, cutoff)[0])
+    cutoff = cutoff if cutoff is None else int(cutoff)  # One compilation for equal numbers.
+    ws = np.asarray(_ws(generator, variables, z[None], c, float(psi), cutoff)[0])
+    if not np.isfinite(ws).all():
+        raise ValueError(
+            f"truncation={psi} makes latents that float32 cannot hold, or the weights do"
+        )
+    return ws
 
 
 def check_label(label: int | None, num_classes: int) -> None:
     """Raises ValueError unless the label is a class, or None without classes."""
     if num_classes == 0 and label is not None:
         raise ValueError(f"the generator is unconditional (num_classes=0), got class {label}")
-    if num_classes > 0 and (label is None or not 0 <= label < num_classes):
+    if num_classes > 0 and not (is_whole(label) and 0 <= label < num_classes):
         raise ValueError(
             f"the generator needs a class from 0 to {num_classes - 1} "
             f"(num_classes={num_classes}), got {label}"
         )
 
 
+def check_truncation(psi: float) -> None:
+    """Raises ValueError unless psi is a number from 0 up that float32 can hold."""
+    if not (is_number(psi) and psi >= 0):
+        raise ValueError(f"truncation={psi!r} must be a finite number from 0 up, within float32")
+
+
 def check_cutoff(cutoff: int | None, num_ws: int) -> None:
     """Raises ValueError unless the cutoff is None or a number of layers."""
-    if cutoff is not None and cutoff not in range(num_ws + 1):
+    if cutoff is not None and not (is_whole(cutoff) and 0 <= cutoff <= num_ws):
         raise ValueError(
-            f"cutoff={cutoff} must be a whole number from 0 to {num_ws}, the number of layers"
+            f"cutoff={cutoff!r} must be a whole number from 0 to {num_ws}, the number of layers"
         )
 
 
 def check_styles(styles: Mapping[int, int], num_ws: int) -> None:
-    """Raises ValueError unless all keys are layers."""
-    for layer in styles:
-        if not 0 <= layer < num_ws:
-            raise ValueError(f"layer {layer} must be from 0 to {num_ws - 1}: there are {num_ws}")
+    """Raises ValueError unless it maps layers to seeds."""
+    if not isinstance(styles, Mapping):
+        raise ValueError(f"styles={styles!r} must be a mapping of layers to seeds")
+    for layer, seed in styles.items():
+        if not (is_whole(layer) and 0 <= layer < num_ws):
+            raise ValueError(
+                f"layer {layer!r} must be from 0 to {num_ws - 1}: there are {num_ws}, counted in "
+                "whole numbers"
+            )
+        check_seed(seed)
 
 
 @functools.partial(jax.jit, static_argnames=("generator", "cutoff"))

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import math
-import numbers
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from creps_jax import __version__, sharding
+from creps_jax import rng, sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
+from creps_jax.rendering import keys
 from creps_jax.rendering import latents as mapping
 from creps_jax.rendering import render as rendering
 from creps_jax.rendering import warp as warping
+from creps_jax.rendering.checks import as_float32, check_sampling, is_number, is_whole
 from creps_jax.rendering.render import Window
 from creps_jax.rendering.tables import Table
 
@@ -39,12 +41,15 @@ class Plan(NamedTuple):
 class Painter:
     """Paints any window of an image of any size; an image depends on its latents alone.
 
+    Can be pickled: where it is unpickled, it paints on all devices of that process.
+
     Attributes:
       generator: the Flax module; its config holds all widths.
       shape: height and width of the training images, px; the default size.
       mesh: this process's devices, as 'row' x 'column'.
     """
 
+    @rng.pinned()
     def __init__(
         self,
         generator: Generator,
@@ -60,15 +65,21 @@ class Painter:
             accelerators compute faster; positions, phases and sums are float32 in both.
 
         Raises:
-          ValueError: the precision is neither.
+          ValueError: the precision is neither, or there are no devices.
         """
-        if precision not in PRECISIONS:
+        if devices is not None and not len(devices):
+            raise ValueError("devices must not be empty; None: all of this process")
+        if not isinstance(precision, str) or precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
         self.generator = generator
         self.shape = generator.config.shape
         self.mesh = sharding.make_render_mesh(devices)
-        self._precision = precision
+        self._precision = str(precision)  # Enumerations of strings are named otherwise.
         self._variables = jax.device_put(variables, sharding.named(self.mesh, "image"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        variables = jax.tree.map(np.asarray, self._variables)
+        return Painter, (self.generator, variables, None, self._precision)
 
     @property
     def device(self) -> str:
@@ -103,7 +114,8 @@ class Painter:
         Raises:
           ValueError: a seed, a layer, the truncation, the cutoff or the label is out of range.
         """
-        styles, config = dict(styles or {}), self.generator.config
+        styles, config = {} if styles is None else styles, self.generator.config
+        mapping.check_seed(seed)
         mapping.check_styles(styles, config.num_ws)
         ws = {
             s: self.map(mapping.draw_z(s, config.z_dim), label, truncation, cutoff)
@@ -122,25 +134,17 @@ class Painter:
 
         Arguments and errors are those of latents().
         """
-        if not 0.0 <= truncation < math.inf:
-            raise ValueError(f"truncation={truncation} must be a finite number from 0 up")
-        mapping.check_cutoff(cutoff, self.generator.config.num_ws)
         return mapping.map_latents(self.generator, self._variables, z, label, truncation, cutoff)
 
+    @rng.pinned()
     def image(self, ws: np.ndarray) -> biline.Image:
         """What all pixels of the image of ws [num_ws, w_dim] have in common, on the devices.
 
         Raises:
-          ValueError: ws has another shape.
+          ValueError: ws has another shape, or holds what is no finite float32.
         """
-        shape = (self.generator.config.num_ws, self.generator.config.w_dim)
-        if np.shape(ws) != shape:
-            raise ValueError(f"ws has shape {np.shape(ws)}, must be {shape}: [num_ws, w_dim]")
-        if not np.isfinite(ws).all():
-            raise ValueError("ws must be finite numbers")
         dtype = PRECISIONS[self._precision]
-        ws = jnp.asarray(ws, jnp.float32)
-        return rendering.fold(self.generator, self._variables, ws, dtype)
+        return rendering.fold(self.generator, self._variables, self._ws(ws), dtype)
 
     def plan(
         self,
@@ -167,10 +171,7 @@ class Painter:
           ValueError: says which argument is out of range, its value and what it must be.
         """
         size = self.size(size)
-        sampling = coordinates.SAMPLINGS.get(sampling, sampling)
-        if not callable(sampling):
-            names = ", ".join(coordinates.SAMPLINGS)
-            raise ValueError(f"sampling={sampling!r} must be one of {names}, or a function")
+        sampling = check_sampling(sampling, size, self.shape)
         if warp is not None:
             warp = warping.check(warp, size)
         rendering.make_frame(size, self.shape, sampling)
@@ -178,10 +179,10 @@ class Painter:
         if supersample is None:
             antialiased = sampling is coordinates.centers
             factors = rendering.antialiasing(size, self.shape) if antialiased else (1, 1)
-        elif not _is_whole(supersample) or supersample < 1:
+        elif not is_whole(supersample) or supersample < 1:
             raise ValueError(f"supersample={supersample!r} must be a whole number from 1 up")
         else:
-            factors = supersample, supersample
+            factors = int(supersample), int(supersample)
         fine = tuple(n * k for n, k in zip(size, factors, strict=True))
         if max(fine) > rendering.MAX_SIDE_PX:
             raise ValueError(
@@ -205,6 +206,54 @@ class Painter:
         return pixels
 
     def stream(
+        self, seed: int | None = None, *, dtype: type = np.uint8, **options: Any
+    ) -> Iterator[tuple[Window, np.ndarray]]:
+        """Yields (window, pixels) tile by tile, pixels uint8 or float32 [height, width, channels].
+
+        Args:
+          dtype: np.uint8, or np.float32 for numbers about [-1, 1].
+          seed, options: of chosen().
+
+        Raises:
+          ValueError: says which argument is out of range, its value and what it must be; or, on
+            the way, that a colour is no number.
+        """
+        try:
+            known = np.dtype(dtype) in (np.uint8, np.float32)
+        except TypeError:
+            known = False
+        if not known:
+            raise ValueError(f"dtype={dtype!r} must be numpy.uint8 or numpy.float32")
+        ws, plan = self.chosen(seed, **options)
+        return self.paint(self.image(ws), plan, rendering.blocks(plan.window, self.block), dtype)
+
+    def save(
+        self,
+        path: str | os.PathLike,
+        seed: int | None = None,
+        *,
+        part: tuple[int, int] = (0, 1),
+        **options: Any,
+    ) -> bool:
+        """Writes a window of an image to a file, as `creps render` does; whether it is complete.
+
+        Stopped or killed, the same call paints what is missing, also from the command's line.
+
+        Args:
+          path: ends in .png, .tif, .tiff, .zarr (also gs://...) or .dzi.
+          part: index and count of the parts that several processes share the work in; False is
+            returned where others are missing yet.
+          seed, options: of chosen().
+
+        Raises:
+          ValueError: says which argument is out of range, its value and what it must be.
+          OSError: the file cannot be written, or others are writing another picture there.
+        """
+        from creps_jax.rendering import saving  # Needs more packages than painting does.
+
+        return saving.save(self, path, *self.chosen(seed, **options), part)
+
+    def chosen(
         self,
         seed: int | None = None,
         *,
@@ -218,30 +267,29 @@ class Painter:
         sampling: str | coordinates.Sampling = coordinates.centers,
         supersample: int | None = None,
         warp: str | warping.Map | None = None,
-        dtype: type = np.uint8,
-    ) -> Iterator[tuple[Window, np.ndarray]]:
-        """Yields (window, pixels) tile by tile, pixels uint8 or float32 [height, width, channels].
+    ) -> tuple[np.ndarray, Plan]:
+        """The latents [num_ws, w_dim] of the image asked for, and what to paint of it.
 
         Args:
           seed, label, truncation, cutoff, styles: of latents().
           ws: latents [num_ws, w_dim] in the place of a seed.
           size, window, sampling, supersample, warp: of plan().
-          dtype: np.uint8, or np.float32 for numbers about [-1, 1].
 
         Raises:
           ValueError: says which argument is out of range, its value and what it must be.
         """
         if (seed is None) == (ws is None):
             raise ValueError("give either a seed or ws")
-        if np.dtype(dtype) not in (np.uint8, np.float32):
-            raise ValueError(f"dtype={dtype!r} must be numpy.uint8 or numpy.float32")
-        if ws is not None and (label, truncation, cutoff, styles) != (None, 1.0, None, None):
+        if ws is not None and not (
+            label is cutoff is styles is None and is_number(truncation) and truncation == 1
+        ):
             raise ValueError("label, truncation, cutoff and styles make ws: give them to latents()")
         plan = self.plan(size, window, sampling, supersample, warp)
         if ws is None:
-            ws = self.latents(seed, label, truncation, cutoff, styles)
-        return self.paint(self.image(ws), plan, rendering.blocks(plan.window, self.block), dtype)
+            return self.latents(seed, label, truncation, cutoff, styles), plan
+        return self._ws(ws), plan
 
+    @rng.pinned()
     def tables(self, image: biline.Image, plans: Sequence[Plan]) -> Tables | None:
         """What the bi-lines of warped pictures of one image are interpolated from.
 
@@ -262,6 +310,9 @@ class Painter:
 
         Args:
           tables: of tables(), for this plan among others; made here if None and needed.
+
+        Raises:
+          ValueError: a colour is no finite number, the latents or the weights being too large.
         """
         frame = self._frame(plan)
         if frame is not None:
@@ -270,8 +321,14 @@ class Painter:
             tables = tables or self.tables(image, [plan])
             parts = warping.stream(image, self.warped(plan), tables, windows, self.mesh)
         for window, pixels in parts:
+            if not np.isfinite(pixels).all():
+                raise ValueError(
+                    f"the colours at y0,x0,y1,x1 = {','.join(map(str, window))} exceed float32: "
+                    "the latents, the truncation or the checkpoint's weights are too large"
+                )
             yield window, rendering.to_uint8(pixels) if np.dtype(dtype) == np.uint8 else pixels
 
+    @rng.pinned()
     def warp_error(self, image: biline.Image, plan: Plan, tables: Tables) -> tuple[float, float]:
         """The greatest and the mean error of interpolated lines, 8-bit steps.
 
@@ -302,10 +359,12 @@ class Painter:
         """
         if size is None:
             return self.shape
-        if _is_whole(size):
+        if is_whole(size):
             height, width = self.shape
+            if not 1 <= size <= rendering.MAX_SIDE_PX:
+                raise ValueError(f"size={size} must be from 1 to {rendering.MAX_SIDE_PX} px")
             return int(size), max(1, round(int(size) * width / height))
-        if np.shape(size) != (2,) or not all(map(_is_whole, size)):
+        if np.shape(size) != (2,) or not all(map(is_whole, size)):
             raise ValueError(f"size={size!r} must be (height, width) in whole px, or one number")
         return int(size[0]), int(size[1])
 
@@ -316,23 +375,16 @@ class Painter:
         fine = tuple(n * k for n, k in zip(plan.size, plan.supersample, strict=True))
         return rendering.make_frame(fine, self.shape, plan.sampling)
 
-    def key(self, ws: np.ndarray, *arguments: object) -> str:
-        """A digest of all that makes an image: the weights, ws and whatever else is given."""
-        digest = self._weights.copy()
-        digest.update(np.ascontiguousarray(ws).tobytes())
-        digest.update(repr((self._precision, *arguments)).encode())
-        return digest.hexdigest()
+    def key(self, ws: np.ndarray, plan: Plan) -> str:
+        """A digest of all that makes a picture: weights, latents, plan, devices and versions."""
+        device = self.mesh.devices.flat[0]
+        return keys.of_picture(self._weights, self._precision, self._ws(ws), plan, device)
 
     @functools.cached_property
     def _weights(self) -> "hashlib._Hash":
-        """The running digest of the config and of all weights that lines and pixels are made of."""
-        digest = hashlib.sha256(repr((__version__, self.generator.config)).encode())
-        for path, array in jax.tree.leaves_with_path(self._variables):
-            digest.update(jax.tree_util.keystr(path).encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest
+        return keys.of_weights(self.generator, self._variables)
 
-
-def _is_whole(value: object) -> bool:
-    """Whether it is one whole number."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    def _ws(self, ws: np.ndarray) -> np.ndarray:
+        """The latents as float32 [num_ws, w_dim], checked."""
+        config = self.generator.config
+        return as_float32("ws", ws, (config.num_ws, config.w_dim))

@@ -27,7 +27,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from creps_jax import sharding
+from creps_jax import rng, sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
 
@@ -343,8 +343,12 @@ def _paste(
 def worker_threads(count: int) -> Iterator[Callable[..., Future]]:
     """Threads to submit work to, in order; what is still queued at the end is dropped."""
     pool = concurrent.futures.ThreadPoolExecutor(count)
+
+    def submit(work: Callable, *arguments: Any) -> Future:
+        return pool.submit(rng.pinned()(work), *arguments)  # Each thread has settings of its own.
+
     try:
-        yield pool.submit
+        yield submit
     finally:
         pool.shutdown(cancel_futures=True)
 

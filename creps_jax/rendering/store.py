@@ -186,6 +186,11 @@ class Store:
             self._files.write(_FINISHED, self._document).result()
             self._files.write(_UNFINISHED, None).result()
 
+    def holds_another(self) -> bool:
+        """Whether another picture has been begun there, and not finished."""
+        with _os_errors():
+            return self._files.read(_UNFINISHED).result().value not in (b"", self._document)
+
     def _at(self, window: Window) -> ts.TensorStore:
         return self._array[window.y0 : window.y1, window.x0 : window.x1]
 

@@ -21,19 +21,19 @@ from jax.sharding import Mesh
 from creps_jax import sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.rendering import render
+from creps_jax.rendering.checks import is_number
+from creps_jax.rendering.maps import Map, Named, broadcasts, check_map, named
 from creps_jax.rendering.render import Window
 from creps_jax.rendering.tables import TOLERANCE, Range, Table, between, evaluate, make_tables
 
 GROUP = 256  # pixels decoded at a time: each has K x R x B features of its own
 OVERVIEW = 65  # points a side at which a map is looked at as a whole
 
-# (h [H, 1], w [1, W], size) -> (i, j), each broadcastable to [H, W].
-Map = Callable[[np.ndarray, np.ndarray, tuple[int, int]], tuple[np.ndarray, np.ndarray]]
-
 
 # Maps. All keep the centre of the picture in its place.
 
 
+@named
 def rotate(degrees: float) -> Map:
     """The image turned clockwise by an angle."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -44,11 +44,13 @@ def rotate(degrees: float) -> Map:
     return _centered(unturned)
 
 
+@named
 def shear(slope: float) -> Map:
     """Rows pushed sideways: by `slope` px to the right per px below the centre."""
     return _centered(lambda v, u: (v, u - slope * v))
 
 
+@named
 def perspective(degrees: float) -> Map:
     """The image on a plane tilted about its horizontal middle, top edge backwards.
 
@@ -66,6 +68,7 @@ def perspective(degrees: float) -> Map:
     return _centered(on_plane, lambda height, width: math.hypot(height, width))
 
 
+@named
 def fisheye(strength: float) -> Map:
     """A barrel lens: radius r, 1 in the corners, shows the image's radius r (1 - s + s r^2).
 
@@ -81,6 +84,7 @@ def fisheye(strength: float) -> Map:
     return _centered(bent, lambda height, width: math.hypot(height, width) / 2)
 
 
+@named
 def cylinder(degrees: float) -> Map:
     """The image around an upright cylinder seen from far away: `degrees` of arc across, < 180."""
     if not 0 < degrees < 180:
@@ -99,6 +103,7 @@ def cylinder(degrees: float) -> Map:
     return mapped
 
 
+@named
 def polar(turns: float = 1.0) -> Map:
     """The image bent into a disc: angle from the top is its column, radius from the rim its row."""
 
@@ -133,8 +138,11 @@ def parse(text: str) -> Map:
         number = float(amount)
     except ValueError:
         number = math.nan
-    if name not in WARPS or not math.isfinite(number):
-        raise ValueError(f"warp={text!r} must be NAME:AMOUNT with one of {', '.join(WARPS)}")
+    if name not in WARPS or not is_number(number):
+        raise ValueError(
+            f"warp={text!r} must be NAME:AMOUNT with one of {', '.join(WARPS)} and a number that "
+            "float32 can hold"
+        )
     return WARPS[name](number)
 
 
@@ -146,16 +154,8 @@ def check(warp: str | Map, size: tuple[int, int]) -> Map:
     """
     if isinstance(warp, str):
         return parse(warp)
-    corner = np.zeros((1, 1))
-    try:
-        shapes = [np.broadcast_shapes(np.shape(at), (1, 1)) for at in warp(corner, corner, size)]
-    except TypeError as error:
-        raise ValueError(f"warp={warp!r} must be a map (h, w, size) -> (i, j): {error}") from error
-    if shapes != [(1, 1), (1, 1)]:
-        raise ValueError(
-            f"warp={warp!r} must give two arrays that broadcast to h and w, for these of shape "
-            f"(1, 1) it gives {len(shapes)} of {shapes}"
-        )
+    if not isinstance(warp, Named):
+        check_map(warp, size)
     return warp
 
 
@@ -191,41 +191,48 @@ class Warped(NamedTuple):
     supersample: tuple[int, int] = (1, 1)
 
     def samples(self, axis: int, start: int, stop: int) -> np.ndarray:
-        """Where the samples start <= i < stop of an axis lie, px: float64."""
-        return (np.arange(start, stop) + 0.5) / self.supersample[axis] - 0.5
+        """Where the samples start <= i < stop of an axis lie, px: float64.
+
+        Beyond the picture, where tiles reach and a warp need not be defined, they are at its edge.
+        """
+        at = (np.arange(start, stop) + 0.5) / self.supersample[axis] - 0.5
+        return np.clip(at, -0.5, self.size[axis] - 0.5)
 
     def positions(self, h: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """y and x of the pixels (h, w), arrays that broadcast, fractions allowed: float64."""
-        moved = np.broadcast_arrays(*self.warp(h, w, self.size))
-        y, x = (
-            self.sampling(at, n, r) for at, n, r in zip(moved, self.size, self.trained, strict=True)
-        )
+        shape = np.broadcast_shapes(h.shape, w.shape)
+        with np.errstate(all="ignore"):  # What is not finite is found where it matters.
+            moved = [np.broadcast_to(at, shape) for at in self.warp(h, w, self.size)]
+            y, x = (
+                self.sampling(at.astype(np.float64), n, r)
+                for at, n, r in zip(moved, self.size, self.trained, strict=True)
+            )
         return y, x
 
 
 def separable_frame(picture: Warped) -> render.Frame | None:
     """The picture as a frame, whose lines are exact; None if rows and columns mix.
 
-    They do not if the warp gives i a single column and j a single row.
+    They do not if what the warp gives for i broadcasts to a column, and j to a row.
     """
-    two = np.arange(2.0)
-    i, j = picture.warp(two[:, None], two[None, :], picture.size)
-    if np.shape(i) != (2, 1) or np.shape(j) != (1, 2):
+    h, w = (np.linspace(0, n - 1, 2) for n in picture.size)
+    with np.errstate(all="ignore"):
+        i, j = picture.warp(h[:, None], w[None, :], picture.size)
+    if not (broadcasts(np.shape(i), (2, 1)) and broadcasts(np.shape(j), (1, 2))):
         return None
 
     def axis(k: int) -> Callable[[int, int], np.ndarray]:
         def positions(start: int, stop: int) -> np.ndarray:
-            # Tiles reach beyond the picture, where a warp need not be defined.
-            n = picture.size[k]
-            at, zero = np.clip(picture.samples(k, start, stop), -0.5, n - 0.5), np.zeros((1, 1))
+            at, zero = picture.samples(k, start, stop), np.zeros((1, 1))
             h, w = (at[:, None], zero) if k == 0 else (zero, at[None, :])
-            t = picture.positions(h, w)[k].ravel()
+            with np.errstate(over="ignore"):
+                t = picture.positions(h, w)[k].ravel().astype(np.float32)
             if not np.isfinite(t).all():
                 raise ValueError(
                     f"the warp gives no finite position at {at[~np.isfinite(t)][0]:g}"
                     f" px of axis {k} of the {picture.size[0]}x{picture.size[1]} picture"
                 )
-            return t.astype(np.float32)
+            return t
 
         return positions
 

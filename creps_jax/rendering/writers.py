@@ -158,6 +158,20 @@ def make_folder(folder: Path) -> None:
         raise OSError(error.errno, f"cannot write there: {error.strerror}", str(folder)) from error
 
 
+def check_parts(path: str | os.PathLike, picture: Picture) -> None:
+    """Raises OSError if parts of another picture have been painted there, which would be deleted.
+
+    One picture may be painted by several machines: all must be of one kind.
+    """
+    output = _output(path)
+    if output.store(picture).holds_another():
+        place = output.partial if output.path else output.url
+        raise OSError(
+            f"{path}: parts of another picture are there, of other arguments, another kind of "
+            f"device or another release of JAX: give all parts the same, or delete {place}"
+        )
+
+
 def is_finished(path: str | os.PathLike, key: str) -> bool:
     """Whether the complete output of a picture with this key is at path."""
     return signature(key).encode() in _head(_output(path))

@@ -48,7 +48,7 @@ def draw(task: Task, step: Array, p: Array | None = None) -> Draws:
     p None: there is no augmentation.
     """
     config, recipe = task.generator.config, task.recipe
-    root = jax.random.key(task.seed)
+    root = rng.root(task.seed)
 
     def latents(name: str, count: int) -> Latents:
         z = jax.random.normal(rng.stream(root, f"{name}_z", step), (count, config.z_dim))

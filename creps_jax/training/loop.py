@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import fcntl
+import os
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from creps_jax import sharding
-from creps_jax.checkpoint import Checkpoints, check_config
+from creps_jax import disk, rng, sharding
+from creps_jax.checkpoint import Checkpoints, check_config, local_folder
 from creps_jax.config import MAY_CHANGE, RunConfig, parse
 from creps_jax.data.hosts import Hosts
 from creps_jax.data.pipeline import BatchIterator, make_iterator
@@ -25,9 +25,12 @@ from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.training import exchange, programs, samples
 from creps_jax.training.guards import Guard
-from creps_jax.training.report import Reporter, device_line
+from creps_jax.training.report import Reporter, check_installed, device_line
 from creps_jax.training.state import Task, TrainState, init_state
 from creps_jax.training.step import phases_of, train_step
+
+# To stop: by SLURM and others, Ctrl-C, and the end of the terminal.
+_REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclasses.dataclass
@@ -75,7 +78,8 @@ def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
     return Task(*networks, recipe, config.augment, config.seed, label_shares, mesh, layout)
 
 
-def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
+@rng.pinned()
+def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
     """Check everything that a user can get wrong, and start the run or continue it.
 
     The cases of starting, in this order:
@@ -86,7 +90,13 @@ def prepare(raw_config: dict[str, Any], workdir: Path) -> Run:
 
     Raises:
       ValueError: a config field, the images or the checkpoints are not usable; it says which.
+      OSError: the disk fails.
     """
+    check_installed()
+    try:
+        workdir = local_folder(workdir)
+    except ValueError as error:
+        raise ValueError(f"--workdir: {error}") from error
     config = parse(raw_config)
     print(device_line(jnp.dtype(compute_dtype(config.precision)).name), flush=True)
     if workdir.exists() and not workdir.is_dir():
@@ -107,8 +117,10 @@ def begin_or_continue(
     """The rest of `prepare`, in the locked workdir."""
     checkpoints = Checkpoints(workdir, config.checkpoint_keep)
     last_saved = checkpoints.latest_step()
-    if last_saved is not None:
-        check_config(checkpoints.config(last_saved), raw_config, MAY_CHANGE)
+    saved = None if last_saved is None else checkpoints.config(last_saved)
+    raw_config, config = with_fixed_precision(raw_config, config, saved)
+    if saved is not None:
+        check_config(saved, raw_config, MAY_CHANGE)
     weights = None
     if last_saved is None and config.init_from is not None:
         weights = initial.load_arrays(config.init_from)
@@ -164,6 +176,23 @@ def begin_or_continue(
     )
 
 
+def with_fixed_precision(
+    raw_config: dict[str, Any], config: RunConfig, saved: dict[str, Any] | None
+) -> tuple[dict[str, Any], RunConfig]:
+    """The config whose precision, where it is 'auto', is what the run began with.
+
+    A new run begins with what its devices suit, and its checkpoints' config says which it was.
+    Those of earlier versions say 'auto', which means at every start what it means there.
+    """
+    if config.precision != "auto":
+        return raw_config, config
+    here = jnp.dtype(compute_dtype("auto")).name
+    fixed = here if saved is None else saved["precision"]
+    if fixed not in (here, "auto"):
+        print(f"precision=auto is {here} on these devices; the run goes on in {fixed}.", flush=True)
+    return {**raw_config, "precision": fixed}, dataclasses.replace(config, precision=fixed)
+
+
 def with_initial_weights(
     state: TrainState, task: Task, weights: dict[str, initial.Arrays], path: str
 ) -> TrainState:
@@ -194,15 +223,14 @@ def lock_folder(workdir: Path) -> IO[str]:
     Raises:
       ValueError: another process trains there.
     """
-    lock = (workdir / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise ValueError(
-            f"another process is training in --workdir={workdir}; wait for it, stop it, or give "
-            "another --workdir"
-        ) from error
+    with contextlib.ExitStack() as closed_on_error:
+        lock = closed_on_error.enter_context((workdir / "lock").open("w"))
+        if not disk.lock(lock):
+            raise ValueError(
+                f"another process is training in --workdir={workdir}; wait for it, stop it, or "
+                "give another --workdir"
+            )
+        closed_on_error.pop_all()
     return lock
 
 
@@ -241,9 +269,11 @@ def save(run: Run) -> None:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """A list to which SIGTERM and Ctrl-C are added; a second one acts as usual, at once."""
+    """A list to which requests are added; a second one acts as usual, at once."""
     received: list[int] = []
-    previous = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    previous = {s: signal.getsignal(s) for s in _REQUESTS}
+    if previous[signal.SIGHUP] == signal.SIG_IGN:  # By nohup: the terminal's end is none.
+        del previous[signal.SIGHUP]
 
     def receive(number: int, frame: Any) -> None:
         received.append(number)  # No more: it may interrupt a print.
@@ -260,19 +290,20 @@ def stop_requests() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def requests_blocked() -> Iterator[None]:
-    """Threads and processes that start within never see Ctrl-C nor SIGTERM.
+    """Threads and processes that start within never see a request to stop.
 
-    For starting and waiting for decoding processes: a terminal or SLURM sends them to these as
+    For starting and waiting for decoding processes: a terminal or SLURM sends it to these as
     well, but stopping is this process's work.
     """
     resource_tracker.ensure_running()  # Else the first process starts it, which unblocks them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _REQUESTS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@rng.pinned()
 def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
     """Train to the end, or to a request to stop; either way the last state is saved.
 
@@ -288,12 +319,12 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
     config = run.config
     blocked = requests_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step, run.guard)
-    if run.step == 0 and jax.process_index() == 0:
-        reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
     begun = run.step
     # Of several processes, JAX takes the requests.
     requests = stop_requests() if jax.process_count() == 1 else contextlib.nullcontext([])
     with requests as received, contextlib.closing(run.batches), run.checkpoints, reporter:
+        if run.step == 0 and jax.process_index() == 0:
+            reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
         if run.step < config.total_steps:
             with reporter.pause():
                 print(programs.compile_step(run.task), flush=True)

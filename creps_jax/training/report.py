@@ -3,6 +3,8 @@
 The only file that imports clu's writers, which bring TensorFlow.
 """
 
+import collections
+import concurrent.futures
 import contextlib
 import importlib.metadata
 import importlib.util
@@ -17,22 +19,25 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-import tensorflow as tf
-from clu import metric_writers, periodic_actions
 from PIL import Image
 
+from creps_jax import disk
 from creps_jax.config import RunConfig, flatten
 from creps_jax.training import memory
 from creps_jax.training.guards import Guard, check_finite
 
-# TensorFlow only writes event files here: the accelerator's memory is JAX's.
-for _kind in ("GPU", "TPU"):
-    tf.config.set_visible_devices([], _kind)
-
 _log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
+_NEEDED = ("clu", "tensorboard", "tensorflow")  # to write TensorBoard's events
 UNTRACED = 10  # steps before those that are traced: the first ones are not like the others
+
+
+def check_installed() -> None:
+    """Raises ValueError, which says what to install, if events could not be written later."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"training needs {', '.join(missing)}: pip install 'creps-jax[train]'")
 
 
 def device_line(dtype: str) -> str:
@@ -58,16 +63,6 @@ def _why_cpu() -> str:
     return "On the CPU: this machine shows no NVIDIA GPU and no TPU."
 
 
-class _Profile(periodic_actions.Profile):
-    """clu's hook, without Python's calls: they would fill a trace before its first step is over."""
-
-    def _start_session(self) -> None:
-        options = jax.profiler.ProfileOptions()
-        options.python_tracer_level = 0
-        jax.profiler.start_trace(self._logdir, profiler_options=options)
-        self._session_running, self._session_started = True, time.monotonic()
-
-
 def profiler(workdir: Path, config: RunConfig, step: int) -> Callable[[int], Any]:
     """Called with the number of finished steps, it traces some of them: all phases are among them.
 
@@ -84,13 +79,18 @@ def profiler(workdir: Path, config: RunConfig, step: int) -> Callable[[int], Any
     if jax.process_index() != 0:
         return lambda step: None
     print(f"Tracing steps {first} to {last} into {workdir}/plugins/profile.", flush=True)
-    return _Profile(
-        logdir=str(workdir),
-        first_profile=first,
-        num_profile_steps=last - first,
-        profile_duration_ms=None,
-        every_secs=None,
-    )
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # Python's calls would fill it before its first step is over.
+
+    def trace(step: int) -> None:
+        if step == first:
+            jax.profiler.start_trace(workdir, profiler_options=options)
+        elif step == last:
+            for device in jax.local_devices():  # The steps before are done when this is.
+                jax.device_put(0, device).block_until_ready()
+            jax.profiler.stop_trace()
+
+    return trace
 
 
 def duration(seconds: float) -> str:
@@ -100,6 +100,62 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds // size}{unit} {seconds % size // divisor:02d}{smaller}"
     return f"{seconds // 60}m {seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
+
+
+class Events:
+    """TensorBoard's events, written in the background: first, TensorFlow takes seconds to import.
+
+    A context manager: leaving it waits until all is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Opens a new file of events in a folder."""
+        # TensorFlow only writes files here; what it tells of devices and products is beside it.
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+        if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # That is JAX's own default.
+            os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        self._folder = folder
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "events")
+        self._writer = self._thread.submit(self._open)
+        self._pending = collections.deque([self._writer])
+
+    def write(self, call: Callable[[Any], None]) -> None:
+        """Lets clu's writer be called in the background.
+
+        Raises:
+          OSError: an earlier call could not write.
+        """
+        while self._pending and self._pending[0].done():
+            self._pending.popleft().result()
+        self._pending.append(self._thread.submit(self._call, call))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.write(lambda writer: writer.close())
+        self._thread.shutdown()
+        if kind is None:  # Else an error is on its way already.
+            for done in self._pending:
+                done.result()
+
+    def _open(self) -> Any:
+        import tensorflow as tf
+        from clu import metric_writers
+
+        for kind in ("GPU", "TPU"):  # The accelerator's memory is JAX's.
+            tf.config.set_visible_devices([], kind)
+        return metric_writers.SummaryWriter(str(self._folder))
+
+    def _call(self, call: Callable[[Any], None]) -> None:
+        writer = self._writer.result()
+        import tensorflow as tf
+
+        try:
+            call(writer)
+            writer.flush()
+        except tf.errors.OpError as error:
+            raise OSError(f"{self._folder}: TensorBoard's events: {error.message}") from error
 
 
 class Reporter:
@@ -116,22 +172,24 @@ class Reporter:
         self._timed_from = step
         self._start_interval()
         self._writes = jax.process_index() == 0
+        self._events: Events | None = None  # A run that is finished has none to write.
+        self._closed_at_exit = contextlib.ExitStack()
         if not self._writes:
             return
-        (workdir / "config.json").write_text(json.dumps(raw_config, indent=2) + "\n")
+        disk.write_whole(workdir / "config.json", f"{json.dumps(raw_config, indent=2)}\n".encode())
         forget_after(workdir / METRICS, step)
         self._metrics_file = (workdir / METRICS).open("a")
-        self._writer = metric_writers.SummaryWriter(str(workdir))
-        if step == 0:
-            self._writer.write_hparams(flatten(raw_config))
+        self._closed_at_exit.enter_context(self._metrics_file)
+        if step < config.total_steps:
+            self._events = self._closed_at_exit.enter_context(Events(workdir))
+            if step == 0:
+                self._events.write(lambda writer: writer.write_hparams(flatten(raw_config)))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self._writes:
-            self._writer.close()
-            self._metrics_file.close()
+    def __exit__(self, *exception: Any) -> None:
+        self._closed_at_exit.__exit__(*exception)
 
     def _start_interval(self) -> None:
         self._started = time.perf_counter()
@@ -188,10 +246,11 @@ class Reporter:
         self._start_interval()
 
     def _write(self, step: int, kimg: float, scalars: dict[str, float]) -> None:
-        self._metrics_file.write(json.dumps({"step": step, "kimg": kimg, **scalars}) + "\n")
-        self._metrics_file.flush()
-        self._writer.write_scalars(step, scalars)
-        self._writer.flush()
+        with disk.naming(self._workdir / METRICS):
+            self._metrics_file.write(json.dumps({"step": step, "kimg": kimg, **scalars}) + "\n")
+            self._metrics_file.flush()
+        if self._events:
+            self._events.write(lambda writer: writer.write_scalars(step, scalars))
         print(progress_line(step, kimg, self._config, scalars), flush=True)
 
     def image(self, name: str, step: int, picture: np.ndarray) -> None:
@@ -200,11 +259,10 @@ class Reporter:
             return
         kimg = step * self._config.recipe.batch_size / 1000
         stem = name if name == "reals" else f"{name}_{kimg:010.3f}"
-        path = self._workdir / f"{stem}.png"
-        temporary = path.with_suffix(".tmp")
-        Image.fromarray(picture.squeeze()).save(temporary, format="png")
-        os.replace(temporary, path)
-        self._writer.write_images(step, {name: picture[None]})
+        with disk.whole_file(self._workdir / f"{stem}.png") as file:
+            Image.fromarray(picture.squeeze()).save(file, format="png")
+        if self._events:
+            self._events.write(lambda writer: writer.write_images(step, {name: picture[None]}))
 
 
 def mean_metrics(collected: list[dict[str, np.ndarray]]) -> dict[str, float]:
@@ -240,9 +298,7 @@ def forget_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in kept))
-    os.replace(temporary, path)
+    disk.write_whole(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _step_of(line: str) -> float:

@@ -53,7 +53,7 @@ def _middle(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _fakes(task: Task, variables: Any) -> jax.Array:
     rows, columns = grid_shape(task.generator.config.shape)
     config, count = task.generator.config, rows * columns
-    z = jax.random.normal(rng.stream(jax.random.key(task.seed), "grid_z", 0), (count, config.z_dim))
+    z = jax.random.normal(rng.stream(rng.root(task.seed), "grid_z", 0), (count, config.z_dim))
     classes = config.num_classes
     c = jax.nn.one_hot(jnp.arange(count) % max(classes, 1), classes)
 

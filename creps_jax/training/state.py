@@ -136,7 +136,7 @@ def begin(task: Task, generator: Any, discriminator: Any) -> TrainState:
 
 def init_state(task: Task) -> TrainState:
     """The state of a new run: a function of the task's seed alone."""
-    root = jax.random.key(task.seed)
+    root = rng.root(task.seed)
     g, d = task.generator.config, task.discriminator.config
     grid = jnp.zeros((1,), jnp.float32)
     generator = task.generator.init(

@@ -2,9 +2,14 @@
 
 import functools
 import itertools
+import os
+import pickle
 import re
+import subprocess
+import sys
 
 import jax
+import jaxlib
 import numpy as np
 import pytest
 
@@ -345,7 +350,7 @@ def test_styles_take_layers_from_other_seeds(model, painter):
         ({"seed": 0, "warp": "twirl:3"}, "warp='twirl:3' must be NAME:AMOUNT"),
         ({"seed": 0, "warp": 3}, "warp=3 must be a map"),
         ({"seed": 0, "warp": lambda h, w, size: None}, r"must be a map \(h, w, size\)"),
-        ({"seed": 0, "warp": lambda h, w, size: (h,)}, "must give two arrays .* it gives 1"),
+        ({"seed": 0, "warp": lambda h, w, size: (h,)}, "two arrays .* it gives 1"),
         ({"seed": 0, "warp": lambda h, w, size: (np.zeros(3), w)}, "two arrays that broadcast"),
         ({"seed": 0, "sampling": 3}, "sampling=3 must be one of"),
         ({"seed": 0, "size": 1, "sampling": "endpoints"}, "sampling=endpoints needs a size of"),
@@ -411,20 +416,71 @@ def test_blocks_cover_a_window_once_along_the_grid():
     assert windows == [(5, 0, 9, 6), (5, 6, 9, 9), (9, 0, 13, 6), (9, 6, 13, 9)]
 
 
+OTHER_PLANS = [
+    {"size": (8, 9)},
+    {"size": 8, "window": (0, 0, 8, 7)},
+    {"size": 8, "supersample": 1},
+    {"size": 8, "supersample": 4, "sampling": "endpoints"},
+    {"size": 8, "supersample": 4, "sampling": lambda i, n, r: i / n},
+    {"size": 8, "warp": "rotate:30"},
+    {"size": 8, "warp": "rotate:31"},
+    {"size": 8, "warp": "shear:30"},
+    {"size": 8, "warp": lambda h, w, size: (w, h)},
+]
+
+
 def test_a_key_stands_for_weights_latents_and_arguments(model, painter):
     generator, variables = model
     ws = painter.latents(0)
     changed = jax.tree.map(lambda x: x, variables)
     changed["params"]["pixels"]["rgb"]["bias"] = variables["params"]["pixels"]["rgb"]["bias"] + 1e-3
+    plan = painter.plan(8)
     keys = [
-        painter.key(ws, (8, 8)),
-        painter.key(ws, (8, 9)),
-        painter.key(painter.latents(1), (8, 8)),
-        Painter(generator, changed).key(ws, (8, 8)),
-        Painter(generator, variables, precision="bfloat16").key(ws, (8, 8)),
+        painter.key(ws, plan),
+        *(painter.key(ws, painter.plan(**other)) for other in OTHER_PLANS),
+        painter.key(painter.latents(1), plan),
+        Painter(generator, changed).key(ws, plan),
+        Painter(generator, variables, precision="bfloat16").key(ws, plan),
     ]
-    assert len(set(keys)) == 5
-    assert painter.key(ws, (8, 8)) == Painter(generator, variables).key(ws, (8, 8)) == keys[0]
+    assert len(set(keys)) == len(OTHER_PLANS) + 4
+    assert Painter(generator, variables).key(ws, plan) == keys[0]
+
+
+def test_equal_arguments_have_equal_keys_in_whatever_form(painter):
+    ws = painter.latents(0)
+
+    def key(ws=ws, **options):
+        return painter.key(ws, painter.plan(**options))
+
+    assert key() == key(ws.astype(np.float64), size=RESOLUTION) == key(size=(16, np.int64(16)))
+    assert key(size=8) == key(size=8, window=[0, 0, 8, 8], supersample=4, sampling="centers")
+    assert key(warp="rotate:30") == key(warp=warp.rotate(30)) == key(warp="rotate:3e1")
+    assert key(warp=lambda h, w, size: (w, h)) == key(warp=lambda h, w, size: (w + 0, h))
+
+
+@pytest.mark.parametrize(("module", "name"), [(jax, "__version__"), (jaxlib, "__version__")])
+def test_another_release_of_jax_is_another_key(painter, monkeypatch, module, name):
+    ws, plan = painter.latents(0), painter.plan()
+    before = painter.key(ws, plan)
+    monkeypatch.setattr(module, name, "0.99.0")
+    assert painter.key(ws, plan) != before
+
+
+def test_a_pickled_painter_paints_the_same(painter):
+    program = (
+        "import pickle, sys; painter = pickle.load(sys.stdin.buffer);"
+        "pickle.dump(painter.render(3, size=(20, 9)), sys.stdout.buffer)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        input=pickle.dumps(painter),
+        stdout=subprocess.PIPE,
+        env=environment | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        check=True,
+    )
+    expected = painter.render(3, size=(20, 9))
+    np.testing.assert_array_equal(pickle.loads(result.stdout), expected)
 
 
 def test_8_bit_numbers_are_clipped_and_truncated():

@@ -122,7 +122,7 @@ from creps_jax.rendering import writers
 painter = creps_jax.load(sys.argv[3])
 assert (painter.mesh.size, jax.device_count()) == (2, 4)  # Its own devices, of all there are.
 ws, plan = painter.latents(3), painter.plan(1500)
-picture = writers.Picture(plan.window, 3, painter.key(ws, *plan[:2]))
+picture = writers.Picture(plan.window, 3, painter.key(ws, plan))
 paint = lambda windows: painter.paint(painter.image(ws), plan, windows)
 part = jax.process_index(), jax.process_count()
 done = writers.write(sys.argv[4], picture, paint, block=painter.block, part=part)

@@ -13,7 +13,7 @@ from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.training import step
 from creps_jax.training.draws import Latents
-from creps_jax.training.loop import compute_dtype
+from creps_jax.training.loop import compute_dtype, with_fixed_precision
 from creps_jax.training.state import Task, init_state
 from experiments.kill_hunt import tiny_config
 
@@ -115,3 +115,22 @@ def test_only_products_of_lines_pixels_and_convolutions_are_in_the_compute_dtype
 def test_auto_is_float32_on_a_cpu():
     assert compute_dtype("auto") is compute_dtype("float32") is jnp.float32
     assert compute_dtype("bfloat16") is jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("given", "saved", "kept"),
+    [
+        ("auto", None, "float32"),  # What a CPU suits.
+        ("auto", "bfloat16", "bfloat16"),
+        ("auto", "float32", "float32"),
+        ("auto", "auto", "auto"),  # A checkpoint of an earlier version.
+        ("float32", "bfloat16", "float32"),  # Refused later, by check_config.
+    ],
+)
+def test_a_run_keeps_the_precision_that_it_began_with(given, saved, kept, capsys):
+    raw = tiny_config({"precision": given})
+    checkpoint = None if saved is None else {**raw, "precision": saved}
+    fixed, config = with_fixed_precision(raw, parse(raw), checkpoint)
+    assert fixed == {**raw, "precision": kept} and config == parse(fixed)
+    goes_on = "precision=auto is float32 on these devices; the run goes on in bfloat16.\n"
+    assert capsys.readouterr().out == (goes_on if kept == "bfloat16" else "")

@@ -1,13 +1,37 @@
 """What a run tells: means of what there was, durations, traces."""
 
+import importlib.util
 import json
+import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from creps_jax.config import parse
-from creps_jax.training.report import duration, forget_after, mean_metrics, profiler
+from creps_jax.training import loop
+from creps_jax.training.guards import Guard
+from creps_jax.training.report import (
+    Events,
+    Reporter,
+    duration,
+    forget_after,
+    mean_metrics,
+    profiler,
+)
 from experiments.kill_hunt import tiny_config
+
+
+@pytest.fixture
+def no_room():
+    """No file can grow beyond 200 bytes: what a disk that is full does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
@@ -36,3 +60,50 @@ def test_metrics_of_steps_that_will_be_done_again_are_forgotten(tmp_path):
     forget_after(path, 2)
     assert path.read_text() == "\n".join(lines[:2]) + "\n"
     forget_after(tmp_path / "absent.jsonl", 2)
+
+
+def read_events(folder):
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors("a")]
+
+
+def test_events_written_before_the_writer_is_there_are_all_there(tmp_path):
+    with Events(tmp_path) as events:
+        for step in range(5):
+            events.write(lambda writer, step=step: writer.write_scalars(step, {"a": step / 2}))
+    assert read_events(tmp_path) == [(step, step / 2) for step in range(5)]
+
+
+def test_events_that_cannot_be_written_are_an_error_of_the_disk(tmp_path, no_room):
+    told = f"{tmp_path}: TensorBoard's events: .*File too large"
+    with pytest.raises(OSError, match=told), Events(tmp_path) as events:
+        events.write(lambda writer: writer.write_images(0, {"a": np.zeros((1, 9, 9, 3))}))
+
+
+def test_a_run_without_a_writer_of_events_says_what_to_install(tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "clu" else find_spec(n))
+    with pytest.raises(ValueError, match=r"training needs clu: pip install 'creps-jax\[train\]'"):
+        loop.prepare(tiny_config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_starting_and_continuing_a_run_need_no_tensorflow():
+    program = (
+        "import sys, creps_jax.training.loop, creps_jax.training.dry_run\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    command = [sys.executable, "-c", program]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert {"clu", "tensorflow", "tensorboard"}.isdisjoint(loaded.stdout.split())
+    assert loaded.stderr == ""
+
+
+def test_a_finished_run_writes_no_events(tmp_path):
+    config = parse(tiny_config({"total_kimg": 0.016}))
+    guard = Guard(config.patience_steps, True, 0, {})
+    with Reporter(tmp_path, {}, config, config.total_steps, guard) as reporter:
+        reporter.image("fakes", config.total_steps, np.zeros((8, 8, 3), np.uint8))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"config.json", "fakes_000000.016.png", "metrics.jsonl"}

@@ -1,0 +1,59 @@
+"""SHA256SUMS of a folder: the sums of all its files, as `sha256sum --check` reads them."""
+
+import hashlib
+from pathlib import Path
+
+from creps_jax import disk
+
+NAME = "SHA256SUMS"
+
+
+def write(folder: Path) -> None:
+    """Sums the files in the folder, but hidden ones: the number of them first, then a line each.
+
+    Raises:
+      OSError: the disk fails.
+    """
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    # Desktops and network disks strew hidden files.
+    files = [file for file in files if not file.name.startswith((".", NAME))]
+    lines = [f"{_sum(file)}  {file.relative_to(folder).as_posix()}" for file in files]
+    text = "".join(f"{line}\n" for line in (f"# {len(files)} files", *lines))
+    disk.write_whole(folder / NAME, text.encode())
+
+
+def damaged_files(folder: Path, skip: tuple[str, ...] = ()) -> list[str]:
+    """The summed files that are missing or unlike their sum; files without one are somebody else's.
+
+    Args:
+      folder: what `write` was given, or what it has been renamed to.
+      skip: beginnings of paths in the folder that are not looked at.
+
+    Raises:
+      OSError: the disk fails.
+    """
+    try:
+        text = (folder / NAME).read_text(errors="replace")  # A damaged file may be no text.
+    except FileNotFoundError:
+        return [NAME]
+    *lines, rest = text.split("\n")
+    if lines and lines[0].startswith("#"):  # Earlier versions did not count.
+        first, *lines = lines
+        rest += "" if first == f"# {len(lines)} files" else first
+    if rest or not lines:
+        return [NAME]
+    pairs = [line.partition("  ")[::2] for line in lines]
+    looked_at = [(expected, path) for expected, path in pairs if not path.startswith(skip)]
+    return sorted({path or NAME for expected, path in looked_at if not _is(folder, path, expected)})
+
+
+def _is(folder: Path, path: str, expected: str) -> bool:
+    try:
+        return bool(path) and _sum(folder / path) == expected
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return False
+
+
+def _sum(file: Path) -> str:
+    with disk.naming(file), file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,73 @@
+"""Pictures to files from Python, the same as from the command line; parts of several machines."""
+
+import jax
+import numpy as np
+import pytest
+import zarr
+
+import creps_jax
+from creps_jax.rendering import saving, writers
+from creps_jax.rendering.painter import Painter
+from tests.rendering.test_render import make_generator
+from tests.test_cli import creps_render, names, read, save_run
+
+ARGUMENTS = {
+    "--size=40x30": {"size": (40, 30)},
+    "--window=1,2,13,24": {"window": (1, 2, 13, 24)},
+    "--truncation=.7": {"truncation": 0.7},
+    "--cutoff=2": {"cutoff": np.int64(2)},
+    "--styles=5:2-3": {"styles": {2: 5, 3: 5}},
+    "--sampling=endpoints": {"sampling": "endpoints"},
+    "--supersample=2": {"supersample": 2},
+    "--warp=shear:.2": {"warp": "shear:0.2"},
+}
+
+
+READ = {"png": read, "zarr": lambda path: zarr.open(path, mode="r")[:]}
+
+
+@pytest.fixture(scope="module")
+def painter():
+    return Painter(*make_generator(num_classes=0), devices=jax.devices()[:1])
+
+
+def test_python_goes_on_with_what_the_command_has_begun_and_the_other_way_round(tmp_path):
+    painter = creps_jax.load(save_run(tmp_path / "run"))
+    given = {name: value for options in ARGUMENTS.values() for name, value in options.items()}
+    by_command, by_python = tmp_path / "command.png", tmp_path / "python.png"
+    assert creps_render(tmp_path / "run", by_command, "--seeds=1", *ARGUMENTS).exit_code == 0
+    assert painter.save(by_python, 1, **given)
+    assert by_command.read_bytes() == by_python.read_bytes()
+    np.testing.assert_array_equal(read(by_python), painter.render(1, **given))
+    again = creps_render(tmp_path / "run", by_python, "--seeds=1", *ARGUMENTS)
+    assert "is complete already" in again.stdout
+    before = by_command.stat().st_mtime_ns
+    assert painter.save(by_command, 1, **given) and by_command.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("ending", ["png", "zarr"])
+def test_parts_of_another_release_of_jax_are_refused_and_nothing_is_lost(
+    painter, tmp_path, ending, monkeypatch
+):
+    out = tmp_path / f"a.{ending}"
+    options = {"size": (600, 30)}
+    assert not painter.save(out, 0, part=(0, 2), **options)
+    begun = {path: path.read_bytes() for path in tmp_path.rglob("c/**/*") if path.is_file()}
+    assert begun
+    with monkeypatch.context() as other:
+        other.setattr(jax, "__version__", "0.99.0")
+        with pytest.raises(OSError, match=r"another release of JAX: .* or delete .*\.partial"):
+            painter.save(out, 0, part=(1, 2), **options)
+    assert all(path.read_bytes() == chunk for path, chunk in begun.items())
+    assert painter.save(out, 0, part=(1, 2), **options)
+    np.testing.assert_array_equal(READ[ending](out), painter.render(0, **options))
+    assert names(tmp_path) == [out.name]
+
+
+def test_a_picture_of_another_release_is_painted_anew(painter, tmp_path, monkeypatch):
+    out = tmp_path / "a.png"
+    painter.save(out, 0)
+    key = saving.picture(painter, *painter.chosen(0)).key
+    monkeypatch.setattr(jax, "__version__", "0.99.0")
+    painter.save(out, 0)
+    assert not writers.is_finished(out, key)
