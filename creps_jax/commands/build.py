@@ -63,6 +63,7 @@ def build(
             )
     with option("--data-dir"):
         place = tfds_sets.data_dir() if data_dir is None else disk.local_path(data_dir)
+        tfds_sets.check_path(place)
     builder = kind(config=config, file_format="array_record", data_dir=place.absolute())
     builder.of_any_count = any_count
     typer.echo(f"Licence: {kind.LICENCE}")

@@ -230,6 +230,7 @@ def _checked_out(out: Path, sources: list[str]) -> Path:
         from creps_jax.data.containers import tfds_sets
 
         tfds_sets.require_extra()
+        tfds_sets.check_path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
 

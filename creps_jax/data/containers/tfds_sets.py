@@ -39,6 +39,16 @@ def require_extra() -> None:
         raise ValueError("TFDS sets need tensorflow_datasets: pip install 'creps-jax[tfds]'")
 
 
+def check_path(path: pathlib.Path) -> None:
+    """Raises ValueError for a folder that TFDS cannot open: its libraries take UTF-8 alone."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{path} is no UTF-8, as TFDS needs: rename it, or take another"
+        ) from error
+
+
 class Tfds:
     """The images of a prepared set, undecoded; see `open_split` for its name.
 
@@ -112,6 +122,7 @@ def open_split(name: str) -> Split:
     path = disk.local_path(name)
     if not (path / "dataset_info.json").exists():
         return _read(name, _prepared_builder(name))
+    check_path(path)
     try:
         return _read(name, tfds.builder_from_directory(path))
     except _UnusableError:

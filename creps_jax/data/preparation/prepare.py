@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from creps_jax import disk
+from creps_jax.data.containers.descriptions import as_utf_8
 from creps_jax.data.containers.reading import patiently, read
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.decode import (
@@ -247,9 +248,7 @@ def _prepare_part(items: list[Item], path: pathlib.Path) -> int:
                     f"{item.name!r} cannot be read: {str(error) or type(error).__name__}; mend "
                     "that, and the same command continues"
                 ) from error
-            # Not all names of files are text.
-            name = item.name.encode(errors="backslashreplace").decode()
-            outcomes.append(outcome._replace(name=name, label=item.label))
+            outcomes.append(outcome._replace(name=as_utf_8(item.name), label=item.label))
         archive.writestr(zipfile.ZipInfo(OUTCOMES), json.dumps(outcomes))
     disk.write_whole(path, buffer.getvalue())
     return len(items)

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from creps_jax import machine
+from creps_jax.data.containers.descriptions import as_utf_8
 from creps_jax.data.containers.reading import read
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.decode import UnreadableError, encode_png, fit, read_image
@@ -118,7 +119,8 @@ class ManualImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
         for index, (entry, result) in enumerate(_map_ahead(prepared, entries)):
             if isinstance(result, bytes):
-                yield index, {"image": result, "name": entry.name, "credit": entry.credit}
+                name = as_utf_8(entry.name)
+                yield index, {"image": result, "name": name, "credit": entry.credit}
                 continue
             _log.warning("%s is left out: %s", entry.name, result)
             unreadable += 1
