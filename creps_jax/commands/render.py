@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from creps_jax.rendering.painter import Painter, Plan
-    from creps_jax.rendering.render import Window
+    from creps_jax.rendering.windows import Blocks, Window
     from creps_jax.rendering.writers import Picture
 
 
@@ -219,7 +219,7 @@ def write_picture(
 
     area = math.prod(picture.window.shape)
 
-    def paint(windows: "list[Window]") -> "Iterator[tuple[Window, np.ndarray]]":
+    def paint(windows: "Blocks") -> "Iterator[tuple[Window, np.ndarray]]":
         image = painter.image(ws)
         if plan.warp is not None:  # Takes a while for a large network.
             typer.echo(f"{path}: evaluates the lines that the warp needs")

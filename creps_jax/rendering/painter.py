@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 import numbers
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +17,8 @@ from creps_jax.model.generator import Generator, Variables
 from creps_jax.rendering import latents as mapping
 from creps_jax.rendering import render as rendering
 from creps_jax.rendering import warp as warping
-from creps_jax.rendering.render import Window
 from creps_jax.rendering.tables import Table
+from creps_jax.rendering.windows import BLOCK, Blocks, Window
 
 Tables = tuple[Table, Table]  # of rows and of columns
 
@@ -80,7 +80,7 @@ class Painter:
     def block(self) -> tuple[int, int]:
         """Height and width, px, of what the devices are best asked for at a time."""
         tile = rendering.tiling(self.mesh).tile
-        down, across = (math.lcm(rendering.BLOCK, n * tile) for n in self.mesh.devices.shape)
+        down, across = (math.lcm(BLOCK, n * tile) for n in self.mesh.devices.shape)
         return down, across
 
     def latents(
@@ -240,7 +240,7 @@ class Painter:
         plan = self.plan(size, window, sampling, supersample, warp)
         if ws is None:
             ws = self.latents(seed, label, truncation, cutoff, styles)
-        return self.paint(self.image(ws), plan, rendering.blocks(plan.window, self.block), dtype)
+        return self.paint(self.image(ws), plan, Blocks(plan.window, self.block), dtype)
 
     def tables(self, image: biline.Image, plans: Sequence[Plan]) -> Tables | None:
         """What the bi-lines of warped pictures of one image are interpolated from.
@@ -254,7 +254,7 @@ class Painter:
         self,
         image: biline.Image,
         plan: Plan,
-        windows: Sequence[Window],
+        windows: Collection[Window],
         dtype: type = np.uint8,
         tables: Tables | None = None,
     ) -> Iterator[tuple[Window, np.ndarray]]:
