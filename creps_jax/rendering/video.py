@@ -23,6 +23,7 @@ from creps_jax.rendering import warp as warping
 from creps_jax.rendering.checks import is_number, is_whole
 from creps_jax.rendering.latents import draw_z
 from creps_jax.rendering.painter import Painter, Plan
+from creps_jax.rendering.windows import Blocks
 
 # Time.
 
@@ -282,7 +283,7 @@ def _pictures(
         tables = painter.tables(images[0], seen)  # Of all that a turning camera sees of an image.
         for image, plan in zip(images, seen, strict=True):
             frame = np.empty((*plan.size, painter.generator.config.image_channels), np.uint8)
-            windows = rendering.blocks(plan.window, painter.block)
+            windows = Blocks(plan.window, painter.block)
             for (y0, x0, y1, x1), pixels in painter.paint(image, plan, windows, tables=tables):
                 frame[y0:y1, x0:x1] = pixels
             yield frame
