@@ -28,6 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.resize = False  # scale and crop images of other sizes; False: they are an error
     data.random_crop = False  # crop a random window of larger images; False: the middle
     data.max_unreadable = 0.01  # largest share of unreadable files that is skipped
+    data.max_megapixels = 128.0  # images of more pixels are unreadable; 12 bytes a pixel and thread
     data.threads = 4  # decoding threads
     data.workers = 0  # decoding processes; 0: threads only, better on few cores
 

@@ -18,6 +18,7 @@ from typing import Any
 MAY_CHANGE = frozenset(
     {
         "total_kimg",
+        "data.max_megapixels",
         "data.threads",
         "data.workers",
         "report.every_kimg",
@@ -128,6 +129,7 @@ class DataConfig:
     resize: bool  # True: scale (Lanczos) and crop other sizes; False: they are an error
     random_crop: bool  # crop a random window of what is larger; False: the one in the middle
     max_unreadable: float  # largest share of unreadable files that is skipped
+    max_megapixels: float  # images of more pixels are unreadable
     threads: int  # decoding threads
     workers: int  # decoding processes; 0: threads only
 
@@ -172,6 +174,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "resize": bool,
         "random_crop": bool,
         "max_unreadable": float,
+        "max_megapixels": float,
         "threads": int,
         "workers": int,
     },
@@ -222,7 +225,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
 ADDED_FIELDS: dict[str, dict[str, Any]] = {
     "": {"precision": "float32", "init_from": None, "width": None},
     "recipe": {"freeze_d": 0},
-    "data": {"random_crop": False},
+    "data": {"random_crop": False, "max_megapixels": 89.478485},
     "augment": {"kind": "none", "p": 0.0, "target": 0.6, "interval": 4, "kimg": None},
     "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
     "guard": {"patience_kimg": 200.0},

@@ -37,7 +37,7 @@ HANG_SEC = 20
 SIDE = 40  # px
 ARCHIVES_SHARE = 8  # one input of so many is an archive
 
-OPTIONS = (Options(16, 16, True, 3, 1), Options(24, 24, False, 1, 1))
+OPTIONS = (Options(16, 16, True, 3, 1, 128.0), Options(24, 24, False, 1, 1, 128.0))
 
 
 def image_files() -> list[bytes]:

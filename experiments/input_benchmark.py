@@ -14,7 +14,6 @@ import csv
 import functools
 import gc
 import io
-import os
 import statistics
 import tempfile
 import time
@@ -27,6 +26,7 @@ from absl import flags
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from creps_jax import machine
 from creps_jax.config import DataConfig
 from creps_jax.data import sources as data_sources
 from creps_jax.data.decode import encode_png, read_plain_png
@@ -37,7 +37,7 @@ from creps_jax.data.sources import Source, open_source
 COUNTS = {256: 2048, 512: 512}  # images of a set by their size; Grain shuffles tiny ones slowly
 BATCH = 16
 WORKERS = (0, 1, 2)
-CORES = os.cpu_count() or 1
+CORES = machine.cores()
 
 
 def make_files(size: int) -> list[bytes]:
@@ -85,7 +85,8 @@ def bare_threads(decode: Callable[[bytes], object], files: list[bytes], threads:
 def make_config(source: str, size: int, workers: int) -> DataConfig:
     """A pipeline that reads a source with as many threads in all, whatever the workers."""
     return DataConfig(
-        source, size, 3, 0, mirror=False, resize=False, random_crop=False, max_unreadable=0.0,
+        source, (size, size), 3, 0, mirror=False, resize=False, random_crop=False,
+        max_unreadable=0.0, max_megapixels=1.0,
         threads=max(1, 2 * CORES // max(workers, 1)), workers=workers,
     )  # fmt: skip
 

@@ -28,6 +28,7 @@ def base_config():
             "resize": False,
             "random_crop": False,
             "max_unreadable": 0.01,
+            "max_megapixels": 128.0,
             "threads": 4,
             "workers": 0,
         },

@@ -18,7 +18,7 @@ STEP = tuple(f"training.{name}" for name in ("losses", "augment", "draws", "stat
 READING = tuple(
     f"data.{name}"
     for name in (
-        *("sources", "pipeline", "check", "decode", "hosts", "processes"),
+        *("sources", "pipeline", "check", "decode", "hosts", "png", "processes"),
         *("containers", "scenes"),
     )
 )
@@ -26,7 +26,8 @@ ALL = ("",)
 FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine", "devices")
 MAY_IMPORT = {
     "model": (),
-    **dict.fromkeys(("data.decode", "data.hosts", "data.processes", "data.scenes"), ()),
+    **dict.fromkeys(("data.hosts", "data.png", "data.processes", "data.scenes"), ()),
+    "data.decode": ("data.png",),
     "data.containers": ("data.decode",),
     **dict.fromkeys(("data.sources", "data.pipeline", "data.check"), READING),
     "data.preparation": ("data.containers", "data.decode", "data.processes"),
@@ -82,6 +83,7 @@ NEEDS_ONLY = {
     "rendering.render": CORE,
     "rendering.tables": CORE,
     "rendering.warp": CORE,
+    "rendering.windows": CORE,
 }
 # except these, which are one module's alone.
 RESERVED = {

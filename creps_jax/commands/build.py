@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from creps_jax import disk
 from creps_jax.options import one_line_errors, option, require_train_extra
 
 
@@ -36,11 +37,12 @@ def build(
     Example: creps build ffhq/512 --manual-dir=downloads/ffhq
     """
     with one_line_errors(ValueError):
-        require_train_extra("tensorflow_datasets")
+        require_train_extra("imagecodecs")
+        from creps_jax.data.containers import tfds_sets
+
+        tfds_sets.require_extra()
         import tensorflow_datasets as tfds
 
-        from creps_jax import disk
-        from creps_jax.data.containers import tfds_sets
         from creps_jax.data.preparation import builders
         from creps_jax.data.preparation.prepare import locked
 
@@ -53,13 +55,15 @@ def build(
         if name not in known:
             raise ValueError(f"{name!r} is none of {', '.join(known)}")
     kind, config = known[name]
-    manual_dir = manual_dir.expanduser()
     with option("--manual-dir"):
+        manual_dir = disk.local_path(manual_dir)
         if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
             raise ValueError(
                 f"{manual_dir} is no folder, or empty. {kind.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
-    place = tfds_sets.data_dir() if data_dir is None else disk.local_path(data_dir)
+    with option("--data-dir"):
+        place = tfds_sets.data_dir() if data_dir is None else disk.local_path(data_dir)
+        tfds_sets.check_path(place)
     builder = kind(config=config, file_format="array_record", data_dir=place.absolute())
     builder.of_any_count = any_count
     typer.echo(f"Licence: {kind.LICENCE}")

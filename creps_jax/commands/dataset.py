@@ -1,7 +1,6 @@
 """`creps dataset`: training sets from any images."""
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from creps_jax import disk, machine
 from creps_jax.options import (
     check_range,
     one_line_errors,
@@ -61,6 +61,12 @@ def dataset(
             "enlarged]",
         ),
     ] = None,
+    max_megapixels: Annotated[
+        float,
+        typer.Option(
+            help="Drop images of more pixels; each takes up to 12 bytes of memory in each process."
+        ),
+    ] = 128.0,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +80,7 @@ def dataset(
     ] = False,
     processes: Annotated[
         int, typer.Option(help="Processes that decode and scale.")
-    ] = os.cpu_count() or 1,
+    ] = machine.cores(),
 ) -> None:
     """Make a training set of images: cropped, scaled, checked, with a report and a contact sheet.
 
@@ -97,8 +103,13 @@ def dataset(
     with option("--min-size"):
         if min_size is not None:
             check_range(min_size, 1, 2**16)
+    with option("--max-megapixels"):
+        check_range(max_megapixels, 0.001, 1e5)
     with option("--processes"):
         check_range(processes, 1, 1024)
+
+    with one_line_errors(ValueError):
+        require_train_extra("imagecodecs")
 
     from creps_jax.data.containers import schemes
     from creps_jax.data.preparation import labels as labelling
@@ -113,12 +124,12 @@ def dataset(
         named = [schemes.guess_scheme(path) for path in source]
         sources = [schemes.open_container(each) for each in named]
     with option("--out"):
-        _check_out(out, named)
-    out = out.expanduser()
+        out = _checked_out(out, named)
     with option("--labels"):
         labelled = labelling.label_items(sources, labels)
     min_px = min(height, width) if min_size is None else min_size
-    options = prepare.Options(height, width, crop, 1 if grey else 3, min_px)
+    channels = 1 if grey else 3
+    options = prepare.Options(height, width, crop, channels, min_px, max_megapixels)
     job = prepare.make_job(sources, labelled.items, labelled.classes, options)
     target = Target(out, named, labelled.classes, labelled.unlabelled, deduplicate)
     partial = out.with_name(f"{out.name}.partial")
@@ -184,7 +195,7 @@ def make_set(
     report["images"] += len(target.unlabelled)
     report["dropped"] += [[name, "it has no label"] for name in target.unlabelled]
     if not report["kept"]:
-        prepare.write_whole(target.report_path, json.dumps(report, indent=1).encode())
+        disk.write_whole(target.report_path, json.dumps(report, indent=1).encode())
         raise ValueError(f"no image is left. {_describe(report, target.report_path)}")
     shown.stage(report["kept"], "images written")
     images = outputs.kept(job, partial, found, shown.advance)
@@ -196,27 +207,32 @@ def make_set(
         outputs.write_tfds(images, target.classes, whole, target.out.name, job.options.channels)
     report["bytes"] = _bytes(whole)
     outputs.contact_sheet(job, partial, found).save(target.sheet_path)
-    prepare.write_whole(target.report_path, json.dumps(report, indent=1).encode())
-    os.rename(whole, target.out)
+    disk.write_whole(target.report_path, json.dumps(report, indent=1).encode())
+    disk.rename(whole, target.out)
     return report
 
 
-def _check_out(out: Path, sources: list[str]) -> None:
-    """ValueError unless a set can be written there."""
+def _checked_out(out: Path, sources: list[str]) -> Path:
+    """Where the set is written, its folder made; ValueError unless it can be."""
     if re.match(r"\w{2,}:/", str(out)):
         raise ValueError(f"{out} is no local file: sets are written to the disk")
     if not out.name or out.suffix not in ("", ".zip"):
         raise ValueError(f"{out} must end in .zip, or be a folder's name without a suffix")
-    out = out.expanduser().resolve()
+    out = disk.local_path(out)
+    place = out.resolve()
     if out.is_dir() and (out.suffix == ".zip" or not any(out.iterdir())):
         raise ValueError(f"{out} is a folder: name what is to be made")
     for source in sources:
-        path = Path(source.partition(":")[2]).expanduser().resolve()
-        if path.exists() and out.is_relative_to(path):
+        path = disk.local_path(source.partition(":")[2]).resolve()
+        if path.exists() and place.is_relative_to(path):
             raise ValueError(f"{out} lies in the source {source}: it would be its own input")
     if out.suffix != ".zip":
-        require_train_extra("tensorflow_datasets")
+        from creps_jax.data.containers import tfds_sets
+
+        tfds_sets.require_extra()
+        tfds_sets.check_path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    return out
 
 
 def _bytes(path: Path) -> int:
@@ -244,7 +260,7 @@ def _is_complete(target: Target, key: str) -> bool:
 
 def _flags(job: "Job", target: Target) -> str:
     """What makes a run train on the set."""
-    height, width, crop, channels, _ = job.options
+    height, width, crop, channels, *_ = job.options
     flags = {"data.source": f"{'zip' if target.out.suffix == '.zip' else 'tfds'}:{target.out}"}
     flags["resolution"] = str(height)
     if height != width:

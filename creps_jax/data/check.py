@@ -35,7 +35,7 @@ def load(container: Container, name: str, config: DataConfig) -> np.ndarray:
     channels = config.image_channels
     if (pixels := read_plain_png(data, *config.shape, channels)) is not None:
         return pixels
-    image = read_image(data, channels)
+    image = read_image(data, channels, config.max_megapixels)
     if config.resize:
         image = (cover if config.random_crop else fit)(image, *config.shape)
     else:
@@ -135,7 +135,7 @@ def _decode_all(container: Container, names: list[str], config: DataConfig) -> d
 
 def _key(container: Container, names: list[str], config: DataConfig) -> str:
     """Of all that decides which images are unreadable."""
-    sizes = [*config.shape, config.resize, config.random_crop]
+    sizes = [*config.shape, config.resize, config.random_crop, config.max_megapixels]
     described = [RULES, config.source, sizes, names, patiently(container.version, names)]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 

@@ -6,9 +6,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from sklearn.datasets import load_sample_images
 
+from creps_jax.data.containers.files import is_image
 from creps_jax.data.decode import (
     UnreadableError,
     cover,
@@ -151,13 +152,138 @@ def test_reasons_say_what_is_wrong():
         read_image(b"<html>404</html>", 3)
 
 
-@pytest.mark.parametrize("limit", [10, 3])  # Pillow warns above it, and raises above its double.
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_decompression_bomb_is_unreadable(monkeypatch, limit):
-    data = encode(Image.new("L", (4, 4)))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(UnreadableError, match="decompression bomb"):
-        read_image(data, 3)
+@pytest.mark.parametrize("side", [5, 9])  # Pillow only warns up to the double of a limit.
+def test_a_decompression_bomb_is_unreadable(side):
+    data = encode(Image.new("L", (side, side)))
+    assert pixels(data).shape == (side, side, 3)
+    with pytest.raises(UnreadableError, match=r"more than 2e-05 megapixels, the limit"):
+        read_image(data, 3, max_megapixels=2e-5)
+    assert read_image(encode(Image.new("L", (5, 4))), 3, max_megapixels=2e-5).size == (5, 4)
+
+
+def test_a_picture_of_102_megapixels_is_read_and_pillows_limit_is_as_before():
+    """As a camera of medium format takes it; Pillow alone warns of it, and of its crops."""
+    before = Image.MAX_IMAGE_PIXELS
+    data = encode(Image.new("L", (11648, 8736), 7), compress_level=1)
+    image = read_image(data, 1)
+    assert image.size == (11648, 8736) and fit(image, 8, 10).getextrema() == (7, 7)
+    assert before == Image.MAX_IMAGE_PIXELS
+    with pytest.raises(UnreadableError, match=r"11648x8736 pixels are more than 100 megapixels"):
+        read_image(data, 1, max_megapixels=100)
+
+
+def broken_exif():
+    """What no reader of EXIF understands, in several ways."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    good = exif.tobytes()
+    return {
+        "no EXIF at all": b"Exif\0\0" + b"junk" * 20,
+        "empty": b"Exif\0\0",
+        "cut": good[:-9],
+        "the first offset far away": good[:10] + b"\xff\xff\xff\x7f" + good[14:],
+        "an orientation that there is not": good.replace(b"\x06\x00", b"\x63\x00"),
+    }
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("kind", broken_exif())
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
+def test_exif_that_is_broken_does_not_matter(photo, file_format, kind):
+    data = encode(photo, file_format, exif=broken_exif()[kind])
+    np.testing.assert_array_equal(pixels(data), pixels(encode(photo, file_format)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_as_pillow_turns_it(photo, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for file_format in ("png", "tiff", "webp"):
+        data = encode(
+            photo, file_format, exif=exif, **{"lossless": True} if file_format == "webp" else {}
+        )
+        turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        np.testing.assert_array_equal(pixels(data), np.asarray(turned))
+
+
+def large_texts():
+    """Chunks with 3 MB of text each, as editors leave them."""
+    text = b"x" * 3_000_000
+    packed = zlib.compress(text)
+    return [
+        chunk(b"tEXt", b"Comment\0" + text),
+        chunk(b"zTXt", b"Comment\0\0" + packed),
+        chunk(b"iTXt", b"Comment\0\1\0\0\0" + packed),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + packed),
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + packed),
+        *[chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + text)] * 30,
+    ]
+
+
+def test_large_texts_do_not_matter(photo):
+    plain = encode(photo)
+    for place in (33, len(plain) - 12):  # After the header, and at the end.
+        for texts in large_texts(), *([text] for text in large_texts()[:5]):
+            data = plain[:place] + b"".join(texts) + plain[place:]
+            np.testing.assert_array_equal(pixels(data), np.asarray(photo))
+            assert is_plain(data, 3) is None
+
+
+def test_texts_that_turn_the_picture_still_do(photo):
+    xmp = b'<x:xmpmeta tiff:Orientation="6"/>'
+    plain = encode(photo)
+    text = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+    data = plain[:33] + text + large_texts()[1] + plain[33:]
+    np.testing.assert_array_equal(pixels(data), np.rot90(np.asarray(photo), -1))
+
+
+def test_a_large_profile_is_used(photo):
+    """As of a printer: 3 MB."""
+    profile = icc_profile(GREEN, RED, BLUE)
+    large = profile + np.random.default_rng(0).bytes(3_000_000)
+    large = struct.pack(">I", len(large)) + large[4:]
+    plain = encode(photo)
+    body = b"name\0\0" + zlib.compress(large)
+    found = pixels(plain[:33] + chunk(b"iCCP", body) + plain[33:])
+    np.testing.assert_array_equal(found, pixels(encode(photo, icc_profile=profile)))
+    assert (found != np.asarray(photo)).any()
+
+
+@pytest.mark.parametrize(
+    ("file_format", "name"),
+    [
+        ("avif", "a.avif"), ("jpeg2000", "a.jp2"), ("ico", "a.ico"), ("tga", "a.tga"),
+        ("ppm", "a.ppm"), ("jpeg", "a.jpe"), ("mpo", "a.JPG"), ("pcx", "a.pcx"), ("sgi", "a.sgi"),
+        ("dib", "a.dib"), ("qoi", "a.qoi"),
+    ],
+)  # fmt: skip
+def test_kinds_of_pictures_that_pillow_reads_are_images(photo, file_format, name):
+    assert is_image(name)
+    small = photo.crop((0, 0, 64, 64))
+    found = pixels(encode(small, file_format)).astype(int)
+    assert abs(found - np.asarray(small)).mean() < 6
+
+
+def test_heic_is_told(photo):
+    assert is_image("a.HEIC")
+    with pytest.raises(UnreadableError, match="HEIC is not read: convert it"):
+        read_image(b"\0\0\0\x18ftypheic" + bytes(100), 3)
+
+
+def test_a_document_is_no_picture(photo):
+    """Pillow would have Ghostscript run what is in it."""
+    with pytest.raises(UnreadableError, match="not an image file"):
+        read_image(encode(photo, "eps"), 3)
+
+
+def test_cmyk_is_read_alike_with_adobes_marker_and_without(photo):
+    """As browsers do: all programs that write CMYK write it as Adobe's does."""
+    data = encode(photo.convert("CMYK"), "jpeg", quality=95)
+    at = data.index(b"\xff\xee")
+    length = int.from_bytes(data[at + 2 : at + 4], "big")
+    assert data[at + 4 :].startswith(b"Adobe")
+    bare = data[:at] + data[at + 2 + length :]
+    np.testing.assert_array_equal(pixels(bare), pixels(data))
 
 
 def icc_profile(red, green, blue, gamma=2.2, name=b"test\0"):

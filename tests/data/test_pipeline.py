@@ -206,12 +206,12 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         textwrap.dedent(
             """
             import time
-            from creps_jax.config import DataConfig
             from creps_jax.data.pipeline import make_iterator
             from creps_jax.data.sources import open_source
+            from tests.helpers.data import data_config
 
             if __name__ == "__main__":
-                config = DataConfig("procedural:9", (8, 8), 3, 0, True, False, False, 0.0, 2, 2)
+                config = data_config("procedural:9", shape=(8, 8), workers=2)
                 iterator = make_iterator(open_source(config), config, 4, 0)
                 print(next(iterator)["image"].shape, flush=True)
                 time.sleep(600)
@@ -236,12 +236,12 @@ def test_a_closed_iterator_ends_without_noise(tmp_path):
     script.write_text(
         textwrap.dedent(
             """
-            from creps_jax.config import DataConfig
             from creps_jax.data.pipeline import make_iterator
             from creps_jax.data.sources import open_source
+            from tests.helpers.data import data_config
 
             def main():
-                config = DataConfig("procedural:9", (8, 8), 3, 0, True, False, False, 0.0, 2, 1)
+                config = data_config("procedural:9", shape=(8, 8), workers=1)
                 iterator = make_iterator(open_source(config), config, 4, 0)
                 print(next(iterator)["image"].shape)
                 iterator.close()

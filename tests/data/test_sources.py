@@ -272,7 +272,7 @@ def test_unconditional_runs_ignore_labels(folder):
         ("folder:{root}/text.zip", "{root}/text.zip is a file, not a folder"),
         ("zip:{root}/empty", "{root}/empty is a folder, not a zip"),
         ("zip:{root}/text.zip", "{root}/text.zip is not a zip archive"),
-        ("folder:{root}/empty", "has no images (.bmp .gif"),
+        ("folder:{root}/empty", "has no images (.avif .bmp"),
         ("procedural:", "COUNT must be a positive integer, not ''"),
         ("procedural:0", "COUNT must be a positive integer, not '0'"),
         ("procedural:-3", "COUNT must be a positive integer, not '-3'"),

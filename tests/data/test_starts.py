@@ -65,6 +65,7 @@ STARTS = [
     {"source": "folder:{sets}/wide", "random_crop": True},
     {"source": "folder:{sets}/wide", "random_crop": True, "resize": True},
     {"source": "folder:{sets}/damaged", "max_unreadable": 0.2},
+    {"source": "folder:{sets}/wide", "resize": True, "max_megapixels": 0.001},
     {"source": "zip:{sets}/a.zip", "threads": 1},
     {"source": "zip:{sets}/a.zip", "workers": 1},
 ]

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -79,7 +80,12 @@ def _environment(path: pathlib.Path) -> Any:
         ) from error
     try:
         environment = lmdb.open(
-            str(path), readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=64
+            os.fsencode(path),
+            readonly=True,
+            lock=False,
+            readahead=False,
+            meminit=False,
+            max_spare_txns=64,
         )
     except lmdb.Error as error:
         raise ValueError(f"{path} is no LMDB, or damaged: {error}") from error

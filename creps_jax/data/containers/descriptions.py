@@ -63,6 +63,11 @@ def canonical(name: str) -> str:
     return "/" * unified.startswith("/") + "/".join(parts)
 
 
+def as_utf_8(name: str) -> str:
+    """The name, bytes of it that are no UTF-8 written as \\udcff."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 class Matched(NamedTuple):
     """What a list of labels says of some images."""
 

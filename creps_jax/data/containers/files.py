@@ -18,8 +18,13 @@ from creps_jax.data.containers.descriptions import LABELS_FILE, Matched, match, 
 from creps_jax.data.containers.reading import patiently
 from creps_jax.data.decode import UnreadableError
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-MAX_FILE_BYTES = 2**28  # of one file, unpacked: more is no image but a bomb
+# HEIC is not read, but an image that is left out must be told.
+IMAGE_SUFFIXES = (
+    *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2"),
+    *(".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm"),
+    *(".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
+)
+MAX_FILE_BYTES = 3 * 2**28  # of one file, unpacked: more is no image but a bomb
 
 _log = logging.getLogger(__name__)
 

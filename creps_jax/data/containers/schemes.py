@@ -3,10 +3,10 @@
 `read` may be called by many threads at once, and containers pickle to worker processes.
 """
 
-import pathlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from creps_jax import disk
 from creps_jax.data.containers.archives import Tar, Zip
 from creps_jax.data.containers.databases import Lmdb
 from creps_jax.data.containers.files import IMAGE_SUFFIXES, Folder
@@ -60,7 +60,7 @@ def guess_scheme(path: str) -> str:
     """'photos' -> 'folder:photos', 'photos.zip' -> 'zip:photos.zip'; SCHEME:PATH is left alone."""
     if path.partition(":")[0] in SCHEMES:
         return path
-    at = pathlib.Path(path).expanduser()
+    at = disk.local_path(path)
     if (at / "data.mdb").exists():
         return f"lmdb:{path}"
     if (at / "dataset_info.json").exists():

@@ -1,5 +1,6 @@
 """Images in prepared sets of TensorFlow Datasets, read without TensorFlow."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -29,6 +30,22 @@ def data_dir() -> pathlib.Path:
     except ValueError as error:
         raise ValueError(
             "there is no home folder for TFDS's sets: say where they lie with TFDS_DATA_DIR=FOLDER"
+        ) from error
+
+
+def require_extra() -> None:
+    """Raises ValueError, which says what to install, if the extra for TFDS's sets is missing."""
+    if importlib.util.find_spec("tensorflow_datasets") is None:
+        raise ValueError("TFDS sets need tensorflow_datasets: pip install 'creps-jax[tfds]'")
+
+
+def check_path(path: pathlib.Path) -> None:
+    """Raises ValueError for a folder that TFDS cannot open: its libraries take UTF-8 alone."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{path} is no UTF-8, as TFDS needs: rename it, or take another"
         ) from error
 
 
@@ -99,15 +116,13 @@ def open_split(name: str) -> Split:
       ValueError: there is no such set, it is damaged, not prepared or not as array_record, or it
         has no split 'train' or no 'image'; says what to do.
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"tfds:{name} needs {error.name}: pip install 'creps-jax[train]'"
-        ) from error
+    require_extra()
+    import tensorflow_datasets as tfds
+
     path = disk.local_path(name)
     if not (path / "dataset_info.json").exists():
         return _read(name, _prepared_builder(name))
+    check_path(path)
     try:
         return _read(name, tfds.builder_from_directory(path))
     except _UnusableError:

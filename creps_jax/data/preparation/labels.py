@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from creps_jax import disk
-from creps_jax.data.containers.descriptions import match, pairs, parse_json
+from creps_jax.data.containers.descriptions import as_utf_8, match, pairs, parse_json
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.preparation.prepare import Item
 
@@ -118,7 +118,7 @@ def _number(values: Collection[Any]) -> tuple[dict[Any, int], list[str]]:
         return {value: value for value in distinct}, [str(i) for i in range(max(distinct) + 1)]
     ordered = sorted(map(str, distinct))
     number = {name: k for k, name in enumerate(ordered)}
-    return {value: number[str(value)] for value in distinct}, ordered
+    return {value: number[str(value)] for value in distinct}, [*map(as_utf_8, ordered)]
 
 
 def _read_file(path: pathlib.Path) -> list[tuple[str, Any]]:

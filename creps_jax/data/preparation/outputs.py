@@ -4,7 +4,6 @@ import collections
 import contextlib
 import io
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from creps_jax import disk
 from creps_jax.data.containers.descriptions import LABELS_FILE
 from creps_jax.data.preparation.prepare import Job, Outcome, read_files
 
@@ -53,8 +53,7 @@ def write_zip(images: Iterator[Kept], classes: list[str], path: pathlib.Path) ->
         if classes:
             content["classes"] = classes
         archive.writestr(zipfile.ZipInfo(LABELS_FILE), json.dumps(content))
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    disk.sync(path)
 
 
 def write_tfds(
@@ -95,7 +94,10 @@ def write_tfds(
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # It tells of a download.
         builder.download_and_prepare(download_dir=scratch / "downloads")
-    os.rename(builder.data_dir, path)
+    made = pathlib.Path(builder.data_dir)
+    for file in (*made.rglob("*"), made):
+        disk.sync(file)
+    disk.rename(made, path)
     shutil.rmtree(scratch)
 
 

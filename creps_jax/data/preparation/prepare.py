@@ -7,14 +7,12 @@ under another name and renamed (outputs.py). The result does not depend on the n
 
 import concurrent.futures
 import contextlib
-import fcntl
 import hashlib
 import io
 import itertools
 import json
 import logging
 import multiprocessing
-import os
 import pathlib
 import shutil
 import signal
@@ -24,6 +22,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from creps_jax import disk
+from creps_jax.data.containers.descriptions import as_utf_8
 from creps_jax.data.containers.reading import patiently, read
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.decode import (
@@ -37,7 +37,7 @@ from creps_jax.data.decode import (
 from creps_jax.data.processes import end_with_parent
 
 PART = 128  # images
-FORMAT = 1  # of the parts: another number makes them anew
+FORMAT = 2  # of the parts: another number makes them anew
 OUTCOMES = "outcomes.json"
 MAX_PX = 2**26  # of a prepared image
 
@@ -52,6 +52,7 @@ class Options(NamedTuple):
     crop: bool  # False: keep the whole image, its shorter side as long as the height (a square's)
     channels: int  # 3: RGB, 1: grey
     min_px: int  # images whose shorter side is less are dropped
+    max_megapixels: float  # and those of more pixels
 
 
 class Item(NamedTuple):
@@ -109,7 +110,7 @@ def prepare_image(data: bytes, options: Options) -> tuple[bytes, Outcome]:
     Raises:
       UnreadableError: it cannot be decoded, or is too small.
     """
-    image = read_image(data, options.channels)
+    image = read_image(data, options.channels, options.max_megapixels)
     size, shape = image.size, f"{image.width}x{image.height}"
     if min(size) < options.min_px:
         raise UnreadableError(
@@ -134,11 +135,9 @@ def prepare_image(data: bytes, options: Options) -> tuple[bytes, Outcome]:
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """The folder, made if need be, for this process alone; ValueError if it has another's lock."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another process works in {folder}") from error
+    with open(folder / "lock", "w") as file:
+        if not disk.lock(file):
+            raise ValueError(f"another process works in {folder}")
         yield
 
 
@@ -159,7 +158,7 @@ def begin(job: Job, folder: pathlib.Path) -> list[int]:
         for path in folder.iterdir():
             if path.name != "lock":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        write_whole(mark, job.key.encode())
+        disk.write_whole(mark, job.key.encode())
     return [part for part in range(job.parts) if not part_path(folder, part).exists()]
 
 
@@ -249,19 +248,7 @@ def _prepare_part(items: list[Item], path: pathlib.Path) -> int:
                     f"{item.name!r} cannot be read: {str(error) or type(error).__name__}; mend "
                     "that, and the same command continues"
                 ) from error
-            # Not all names of files are text.
-            name = item.name.encode(errors="backslashreplace").decode()
-            outcomes.append(outcome._replace(name=name, label=item.label))
+            outcomes.append(outcome._replace(name=as_utf_8(item.name), label=item.label))
         archive.writestr(zipfile.ZipInfo(OUTCOMES), json.dumps(outcomes))
-    write_whole(path, buffer.getvalue())
+    disk.write_whole(path, buffer.getvalue())
     return len(items)
-
-
-def write_whole(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file that is there whole or not at all, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -209,7 +209,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     large, lying, used_mib = done.stdout.splitlines()
-    assert large == "1024 MiB are more than the 256 of an image"
+    assert large == "1024 MiB are more than the 768 of an image"
     assert lying == "damaged in the archive: its checksum is wrong"
     assert int(used_mib) < 50
 

@@ -16,7 +16,14 @@ DATASET = [
     ["--source={photos}", "--size=32", "--out={tmp}/a.zip", "--labels=folders", "--processes=1"],
     ["--source={photos}/cats", "--source={photos}/dogs", "--size=32", "--no-crop", "--out={tmp}/b"],
     ["--source={photos}", "--size=32x48", "--grey", "--deduplicate", "--out={tmp}/c.zip"],
-    ["--source={photos}", "--size=80", "--crop", "--min-size=60", "--out={tmp}/d.zip"],
+    [
+        "--source={photos}",
+        "--size=80",
+        "--crop",
+        "--min-size=60",
+        "--max-megapixels=1",
+        "--out={tmp}/d.zip",
+    ],
 ]
 BUILD = [
     ["metfaces/256", "--manual-dir={tmp}/manual", "--data-dir={tmp}/sets", "--any-count"],

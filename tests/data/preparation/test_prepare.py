@@ -375,7 +375,7 @@ def test_a_source_that_goes_away_loses_no_image(photos, tmp_path):
     """As a network disk may, or one that is full of errors."""
     sources = [open_container(f"folder:{photos}")]
     items = [prepare.Item(0, name, None) for name in sources[0].images()]
-    job = prepare.make_job(sources, items, [], prepare.Options(32, 32, True, 3, 1))
+    job = prepare.make_job(sources, items, [], prepare.Options(32, 32, True, 3, 1, 1.0))
     photos.rename(tmp_path / "away")
     with prepare.locked(tmp_path / "partial"):
         missing = prepare.begin(job, tmp_path / "partial")
@@ -430,11 +430,11 @@ def test_images_that_would_be_too_long_are_dropped(photos, tmp_path):
 
 
 def test_files_that_are_taken_for_no_images_are_counted(photos, tmp_path):
-    (photos / "b.avif").write_bytes(b"x")
+    (photos / "b.psd").write_bytes(b"x")
     (photos / ".hidden.png").write_bytes(b"x")
     output = made(f"--source={photos}", "--size=32", f"--out={tmp_path}/a.zip")
     assert "Taken for no images, by the ends of their names: " in output
-    assert report(tmp_path / "a.zip")["ignored"] == {"hidden": 1, ".avif": 1, ".txt": 1}
+    assert report(tmp_path / "a.zip")["ignored"] == {"hidden": 1, ".psd": 1, ".txt": 1}
 
 
 def test_names_of_several_sources_are_told_apart(photos, tmp_path):

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import logging
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
@@ -14,6 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from creps_jax import machine
+from creps_jax.data.containers.descriptions import as_utf_8
 from creps_jax.data.containers.reading import read
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.decode import UnreadableError, encode_png, fit, read_image
@@ -118,7 +119,8 @@ class ManualImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
         for index, (entry, result) in enumerate(_map_ahead(prepared, entries)):
             if isinstance(result, bytes):
-                yield index, {"image": result, "name": entry.name, "credit": entry.credit}
+                name = as_utf_8(entry.name)
+                yield index, {"image": result, "name": name, "credit": entry.credit}
                 continue
             _log.warning("%s is left out: %s", entry.name, result)
             unreadable += 1
@@ -151,7 +153,7 @@ def check_present(folder: pathlib.Path, entries: list[Entry]) -> None:
 
 def _map_ahead(work: Callable[[Entry], Any], entries: Iterable[Entry]) -> Iterator[Any]:
     """(entry, its result) in order, computed ahead by threads: Pillow lets them run at once."""
-    threads = os.cpu_count() or 1
+    threads = machine.cores()
     queue: list[tuple[Entry, concurrent.futures.Future]] = []
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         rest = iter(entries)
