@@ -13,9 +13,11 @@ whose names hold the text.
 
 import argparse
 import concurrent.futures
+import contextlib
 import csv
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,6 @@ COLUMNS = ("kind", "case", "command", "expected", "exit", "seconds", "verdict", 
 NEVER = re.compile(
     r"Traceback|Event loop is closed|Segmentation fault|core dumped|Error in sitecustomize"
 )
-TIMED_OUT = (124, -9)  # exit codes of timeout itself
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 MOUNT = "unshare -rm sh -c 'mount -t tmpfs"
@@ -89,20 +90,26 @@ def environment(base: Path, case: Path) -> dict[str, str]:
     }
 
 
-def shell(line: str, base: Path, case: Path, seconds: float) -> tuple[int, str]:
-    """Exit code, one of TIMED_OUT if it takes longer, and output of a line."""
-    command = ["timeout", "--kill-after=5", f"{seconds}", "bash", "-o", "pipefail", "-c"]
+def shell(line: str, base: Path, case: Path, seconds: float) -> tuple[int | None, str]:
+    """Exit code, None if it takes longer, and output of a line; nothing of it lives on."""
     with (case / "output").open("w+b") as output:
-        done = subprocess.run(
-            [*command, line],
+        process = subprocess.Popen(
+            ["bash", "-o", "pipefail", "-c", line],
             cwd=case,
             env=environment(base, case),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        code = process.poll()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         output.seek(0)
-        return done.returncode, ANSI.sub("", output.read().decode(errors="replace"))
+        return code, ANSI.sub("", output.read().decode(errors="replace"))
 
 
 def message(output: str) -> str:
@@ -113,9 +120,9 @@ def message(output: str) -> str:
     return next(iter(errors or warnings or lines[-1:]), "")[:200]
 
 
-def verdict(case: Case, code: int, seconds: float, output: str, folder: Path) -> str:
+def verdict(case: Case, code: int | None, seconds: float, output: str, folder: Path) -> str:
     """'right', or what is wrong."""
-    if code in TIMED_OUT:
+    if code is None:
         return "WRONG: it hangs"
     if NEVER.search(output):
         return "WRONG: a traceback"
@@ -147,7 +154,7 @@ def run(case: Case, base: Path, number: int, limit_sec: float) -> list[str]:
     # Paths of this run say nothing to others.
     told = message(output).replace(f"{folder}/", "").replace(f"{base}/", "").replace("|", "/")
     judged = verdict(case, code, seconds, output, folder)
-    return [*row, str(code), f"{seconds:.1f}", judged, told]
+    return [*row, "" if code is None else str(code), f"{seconds:.1f}", judged, told]
 
 
 def write(rows: list[list[str]], out: Path) -> None:
