@@ -91,10 +91,9 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for the save in progress and raises the error that it met, if any."""
         self._background.shutdown()
-        try:
-            self._wait()
-        finally:
+        with contextlib.suppress(Exception):  # It raises again what was raised by the saves.
             self._orbax.close()
+        self._wait()
 
     def check(self) -> None:
         """Raises the error of a save that has failed in the background, if one has.

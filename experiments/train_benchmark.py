@@ -146,7 +146,7 @@ def main(_: list[str]) -> None:
                     for name in COLUMNS
                 )
             sys.stdout.flush()
-        print(f"peak memory {programs.size(memory.peak_bytes())}")
+        print(f"peak memory {memory.size(memory.peak_bytes())}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 import concurrent.futures
 import errno
+import gc
 import hashlib
 import itertools
 import os
 import random
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -296,6 +299,32 @@ def test_a_failed_save_is_raised_by_the_next_and_may_be_repeated(tmp_path, monke
         assert checkpoints.latest_step() is None
         save(checkpoints, 10)
     assert_restores(tmp_path, 10)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # Orbax gives them up.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("bytes_each", [0, 300])
+def test_a_full_disk_is_an_error_that_names_the_place_and_the_save_may_be_repeated(
+    tmp_path, bytes_each
+):
+    make_run(tmp_path, (10,))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    place = re.escape(str(tmp_path / "checkpoints" / "unfinished" / "20"))
+    told = pytest.raises(OSError, match=f"File too large: '{place}")
+    try:
+        with told, Checkpoints(tmp_path, keep=2) as checkpoints:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_each, before[1]))
+            save(checkpoints, 20)
+            for _ in range(500):  # It is noticed before the next save.
+                checkpoints.check()
+                time.sleep(0.01)
+            pytest.fail("no error of the background was raised")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    gc.collect()  # Of coroutines that Orbax has given up, while their warnings are ignored.
+    assert_restores(tmp_path, 10)
+    make_run(tmp_path, (20,))
+    assert_restores(tmp_path, 20)
 
 
 @pytest.mark.parametrize("place", ["", "checkpoints", "checkpoints/20"])

@@ -21,6 +21,7 @@ def describe(raw_config: dict[str, Any]) -> Iterator[str]:
 
     Raises:
       ValueError: a config field is wrong; it is named.
+      MemoryError: a device has less memory than the step needs.
     """
     config = parse(raw_config)
     classes = config.generator.num_classes
@@ -34,8 +35,10 @@ def describe(raw_config: dict[str, Any]) -> Iterator[str]:
     yield f"steps          {config.total_steps:>12,} of {config.recipe.batch_size} images"
     yield f"state, a batch {programs.held_bytes(task) / 2**20:>12,.0f} MiB on each device"
     yield "phase           every   temporary MiB    GFLOP   (compiling takes minutes)"
-    total = 0.0
-    for name, every, flops, temporary in programs.compiled(task):
+    total, phases = 0.0, []
+    for phase in programs.compiled(task):
+        phases.append(phase)
+        name, every, flops, temporary = phase
         total += flops / every
         yield f"{name:<14} {every:>6} {temporary / 2**20:>15,.1f} {flops / 1e9:>8,.4g}"
-    yield f"a step on average {total / 1e9:,.4g} GFLOP"
+    yield f"a step on average {total / 1e9:,.4g} GFLOP; {programs.memory_line(task, phases)}"

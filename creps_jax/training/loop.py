@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from creps_jax.data.sources import Source, open_source
 from creps_jax.interop import initial
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
-from creps_jax.training import exchange, programs, samples
+from creps_jax.training import exchange, memory, programs, samples
 from creps_jax.training.guards import Guard
 from creps_jax.training.report import Reporter, check_installed, device_line
 from creps_jax.training.state import Task, TrainState, init_state
@@ -128,6 +129,9 @@ def begin_or_continue(
     source = open_source(config.data, workdir / "data_index.json", hosts)
     counts = np.asarray(source.label_counts)
     task = make_task(config, tuple((counts / max(counts.sum(), 1)).tolist()))
+    image_bytes = math.prod(config.data.shape) * config.data.image_channels
+    share = config.recipe.batch_size // jax.process_count()
+    memory.check_shared(config.data.workers, share * image_bytes)
     batches = make_iterator(
         source,
         config.data,

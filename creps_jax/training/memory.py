@@ -1,12 +1,16 @@
-"""Memory of the devices that this process computes on."""
+"""Memory of the devices that this process computes on, and what its decoding processes share."""
 
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import jax
 
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+from creps_jax import machine
+
+_SHARED = Path("/dev/shm")
+_BATCHES = 3  # of each decoding process: made, waiting, and taken
 
 
 def peak_bytes() -> int:
@@ -18,12 +22,43 @@ def peak_bytes() -> int:
 
 
 def limit_bytes() -> int:
-    """What a local device may use; on a CPU, its share of the machine's or container's memory."""
+    """What arrays on a local device may use; on a CPU, its share of what the process may.
+
+    That is the machine's or container's memory but what the process holds besides arrays.
+    """
     devices = jax.local_devices()
     stats = [device.memory_stats() for device in devices]
     if all(stats):
         return min(s["bytes_limit"] for s in stats)
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if _CONTAINER_LIMIT.exists() and (limit := _CONTAINER_LIMIT.read_text().strip()) != "max":
-        total = min(total, int(limit))
-    return total // len(devices)
+    arrays = sum(s.data.nbytes for x in jax.live_arrays() for s in x.addressable_shards)
+    others = max(0, _resident_bytes() - arrays)
+    return max(0, machine.memory_bytes() - others) // len(devices)
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # Only Linux tells of the present.
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_shared(workers: int, batch_bytes: int) -> None:
+    """Raises ValueError if decoding processes could not hand over batches of that size.
+
+    Without room there, the system kills them without a word.
+    """
+    if not workers or not _SHARED.is_dir():
+        return
+    needed, free = _BATCHES * workers * batch_bytes, shutil.disk_usage(_SHARED).free
+    if needed > free:
+        raise ValueError(
+            f"data.workers={workers} needs {size(needed)} of shared memory, and {_SHARED} has "
+            f"{size(free)} left: give --config.data.workers=0, which decodes in threads, or a "
+            "container more of it (docker run --shm-size=8g)"
+        )
+
+
+def size(count: int) -> str:
+    """Bytes as '12 MiB' or '1.25 GiB'."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -99,9 +99,19 @@ def compile_step(task: Task) -> str:
       MemoryError: a device has less memory than the step needs.
     """
     started = time.perf_counter()
-    largest = max(compiled(task), key=lambda program: program.temporary_bytes)
+    line = memory_line(task, list(compiled(task)))
+    return f"Compiled the step in {time.perf_counter() - started:.0f} s: {line}"
+
+
+def memory_line(task: Task, programs: list[Program]) -> str:
+    """How much memory a step takes, as a sentence.
+
+    Raises:
+      MemoryError: a device has less.
+    """
+    largest = max(programs, key=lambda program: program.temporary_bytes)
     needed, limit = held_bytes(task) + largest.temporary_bytes, memory.limit_bytes()
-    sizes = f"{size(needed)} of the device's {size(limit)}"
+    sizes = f"{memory.size(needed)} of the device's {memory.size(limit)}"
     if needed > limit:
         raise MemoryError(
             f"a step needs about {sizes} (XLA's estimate, for {largest.name}): share a batch of "
@@ -109,10 +119,4 @@ def compile_step(task: Task) -> str:
             f"layout.microbatches={task.layout.microbatches}, "
             f"layout.pixel_strips={task.layout.pixel_strips} or layout.row={task.layout.row}"
         )
-    passed = time.perf_counter() - started
-    return f"Compiled the step in {passed:.0f} s: it takes about {sizes}, most for {largest.name}."
-
-
-def size(count: int) -> str:
-    """Bytes as '12 MiB' or '1.25 GiB'."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+    return f"it takes about {sizes}, most for {largest.name}."

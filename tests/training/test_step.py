@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from creps_jax import machine
 from creps_jax.config import (
     AugmentConfig,
     DiscriminatorConfig,
@@ -127,15 +128,15 @@ def test_the_memory_of_a_device_falls_with_its_part_of_the_batch_and_the_images(
         assert part[phase] < share * whole[phase], phase
 
 
-def test_a_step_that_a_device_has_no_memory_for_is_an_error_before_it(tmp_path, monkeypatch):
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(memory, "_CONTAINER_LIMIT", limit)
+def test_a_step_that_a_device_has_no_memory_for_is_an_error_before_it(monkeypatch):
     trained(1)
-    limit.write_text(f"{8 * 2**21}\n")  # Of a container; eight devices share it.
+    monkeypatch.setattr(memory, "_resident_bytes", lambda: 0)
+    # Of a container; eight devices share it.
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 8 * 2**21)
     expected = r"needs about \d MiB of the device's 2 MiB .* G main.*layout\.pixel_strips=1"
     with pytest.raises(MemoryError, match=expected):
         programs.compile_step(task_on(1))
-    limit.write_text("max\n")
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 2**33)
     line = programs.compile_step(task_on(1))
     assert re.match(r"Compiled the step in \d+ s: .* MiB of the device's .* GiB, .* G main", line)
 
