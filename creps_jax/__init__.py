@@ -1,9 +1,10 @@
 """CREPS in JAX: images as pure functions of (weights, latent, coordinates)."""
 
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import os
+
     from creps_jax.rendering.painter import Painter
 
 __version__ = "0.1.0"
@@ -28,7 +29,5 @@ def load(path: "str | os.PathLike[str]", precision: str = "float32") -> "Painter
     from creps_jax.rendering.painter import Painter, check_precision
 
     check_precision(precision)
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str) or not path:
-        raise ValueError(f"path={path!r} must be the path of a run's folder")
     with rng.pinned():
-        return Painter(*checkpoint.load_generator(disk.local_path(path)), precision=precision)
+        return Painter(*checkpoint.load_generator(disk.utf8_path(path)), precision=precision)

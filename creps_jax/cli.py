@@ -12,6 +12,7 @@ from creps_jax.commands.video import video
 
 # Plain text, so that an error is one line whatever the terminal's width.
 app = typer.Typer(
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

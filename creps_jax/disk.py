@@ -34,11 +34,28 @@ def local_path(text: str | os.PathLike) -> Path:
     if url := re.match("([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", os.fspath(text), re.DOTALL):
         raise ValueError(f"{url[1]}://{url[2]} is no folder on a disk of this machine; give one")
     try:
-        return Path(text).expanduser()
+        return Path(os.fsdecode(text)).expanduser()
     except RuntimeError as error:
         raise ValueError(
             f"{os.fspath(text)}: there is no such home folder here; write the path in full"
         ) from error
+
+
+def utf8_path(text: str | os.PathLike[str]) -> Path:
+    """The same for a path that libraries must be able to spell, which know UTF-8 alone.
+
+    Raises:
+      ValueError: as local_path(); or it is no path, is empty, or the whole of it is no UTF-8.
+    """
+    if not isinstance(text, str | os.PathLike) or not os.fspath(text):
+        raise ValueError(f"{text!r} must be a path")
+    path = local_path(text)
+    whole = os.fsencode(path.absolute())
+    try:
+        whole.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{whole!r} is not in UTF-8: rename it, or choose another") from error
+    return path
 
 
 @contextlib.contextmanager

@@ -8,11 +8,14 @@ import enum
 import importlib.util
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from creps_jax import disk
 
 MAX_SIDE_PX = 2**20
 MAX_SEEDS = 10**6  # in one command
@@ -198,10 +201,11 @@ def output_paths(out: str, seeds: list[int]) -> list[str]:
     """
     if not out:
         raise ValueError("must not be empty: name a folder or a file")
-    is_folder = out.endswith("/") or Path(out).expanduser().is_dir()
+    local = disk.utf8_path(out)  # No shell replaces ~ behind a "=".
+    is_folder = out.endswith("/") or local.is_dir()
     is_url = re.match("[A-Za-z0-9]{2,}:/", out)
     if not is_url:
-        out = str(Path(out).expanduser())  # No shell does it behind a "=".
+        out = str(local)
     suffix = Path(out).suffix.lower()
     if suffix and suffix not in PICTURES and not is_folder:
         raise ValueError(
@@ -224,13 +228,29 @@ def require_train_extra(package: str) -> None:
 
 
 def cache_compilations() -> None:
-    """Keeps compiled programs in the user's cache folder, unless the environment says where."""
+    """Keeps compiled programs in the user's cache folder, unless the environment says where.
+
+    Users without a home, or with one that cannot be written, compile anew each time.
+    """
     import jax
 
-    if not jax.config.jax_compilation_cache_dir:
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(caches) / "creps_jax"))
+    if not jax.config.jax_compilation_cache_dir and (folder := _cache_folder()):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _cache_folder() -> Path | None:
+    """The user's cache folder for our files, made if need be; None if nothing can be kept there."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        folder = (given if given.is_absolute() else Path.home() / ".cache") / "creps_jax"
+        if not folder.is_absolute():
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: there is no home.
+        return None
 
 
 @contextlib.contextmanager

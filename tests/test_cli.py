@@ -143,6 +143,70 @@ def test_a_seed_named_twice_is_one_image(workdir, tmp_path):
     assert names(tmp_path) == ["seed0000.png", "seed0001.png"]
 
 
+@pytest.fixture
+def no_cache():
+    """No folder of compiled programs, for a while."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_without_a_home_nothing_is_kept_nor_named_by_a_tilde(workdir, tmp_path, monkeypatch):
+    """As in a container under a user that it does not know."""
+
+    def unknown(*_):
+        raise KeyError
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    result = creps_render(workdir, "images", "--seeds=3")
+    assert result.exit_code == 0 and result.stderr == ""
+    assert jax.config.jax_compilation_cache_dir is None
+    for option, arguments in (("--out", (workdir, "~/a")), ("--workdir", ("~nobody here", "a"))):
+        result = creps_render(*arguments, "--seeds=3")
+        assert_refused(result, option, "no such home folder here; write the path in full")
+    assert names(tmp_path) == ["images"]
+
+
+@pytest.mark.usefixtures("no_cache")
+@pytest.mark.parametrize("place", ["/proc/nowhere", "relative", "~"])
+def test_without_a_folder_for_caches_there_is_none(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", place)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    options.cache_compilations()
+    assert jax.config.jax_compilation_cache_dir is None and names(tmp_path) == []
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_compiled_programs_are_kept_where_the_user_keeps_caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")  # Which the standard has us ignore.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options.cache_compilations()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".cache" / "creps_jax")
+
+
+def test_names_that_are_no_utf_8_are_refused_in_one_line(workdir, tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    for option, result in (
+        ("--out", creps_render(workdir, f"{tmp_path}/{name}", "--seeds=3")),
+        ("--workdir", creps_render(f"{tmp_path}/{name}", "images", "--seeds=3")),
+    ):
+        assert_refused(result, option, "/caf\\xe9' is not in UTF-8: rename it")
+    with pytest.raises(ValueError, match="is not in UTF-8"):
+        creps_jax.load(tmp_path / name)
+
+
+def test_help_has_a_short_name_in_all_commands():
+    for command in ((), ("render",), ("video",), ("dataset",), ("build",)):
+        short, long = creps(*command, "-h"), creps(*command, "--help")
+        assert short.exit_code == 0 and short.stdout == long.stdout and "Usage" in long.stdout
+
+
 def test_an_image_depends_on_its_seed_alone(workdir, tmp_path):
     creps_render(workdir, tmp_path / "all", "--seeds=0-3")
     creps_render(workdir, tmp_path / "one", "--seeds=2")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from creps_jax import disk
 from creps_jax.options import (
     Label,
     Precision,
@@ -122,7 +123,8 @@ def render(
 
     Example: creps render --workdir=runs/church --seeds=0-7 --size=1024x1024 --out=images
     """
-    workdir = workdir.expanduser()
+    with option("--workdir"):
+        workdir = disk.utf8_path(workdir)
     with option("--seeds"):
         parsed_seeds = list(dict.fromkeys(parse_seeds(seeds)))  # Each image once.
     with option("--size"):

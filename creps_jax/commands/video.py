@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from creps_jax import disk
 from creps_jax.options import (
     MAX_FPS,
     Label,
@@ -122,7 +123,10 @@ def video(
 
     creps video --workdir=runs/church --seeds=3 --camera=".5,.5,1; .4,.3,500" --out=zoom.mp4
     """
-    workdir, out = workdir.expanduser(), out.expanduser()
+    with option("--workdir"):
+        workdir = disk.utf8_path(workdir)
+    with option("--out"):
+        out = disk.utf8_path(out)
     with option("--seeds"):
         parsed_seeds = parse_seeds(seeds)
     with option("--size"):

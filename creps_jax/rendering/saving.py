@@ -2,13 +2,16 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from creps_jax import disk
 from creps_jax.progress import Progress
 from creps_jax.rendering import writers
+from creps_jax.rendering.store import URL
 from creps_jax.rendering.windows import Blocks, Window
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ def save(
     """Writes what is missing of a part of a picture; whether all of it is complete then.
 
     Args:
-      path, part: of writers.write().
+      path, part: of writers.write(); ~ is the home.
       ws, plan: of Painter.latents() and Painter.plan().
       shown: where it tells how far it is: by tiles, or of several `images` by images.
       note: told in a sentence what takes long, and how exact it is.
@@ -42,6 +45,8 @@ def save(
     Raises:
       ValueError, OSError: as writers.write() does.
     """
+    if not (isinstance(path, str) and re.match(URL, path)):
+        path = disk.utf8_path(path)
     whole, area = picture(painter, ws, plan), math.prod(plan.window.shape)
     if part[1] > 1:
         writers.check_parts(path, whole)

@@ -125,7 +125,7 @@ def test_rendering_refuses(painter, name, value):
             ("ws", lambda p, v: p.render(ws=v), NOT_LATENTS),
             ("image", lambda p, v: p.image(v), [None, *NOT_LATENTS]),
             ("map", lambda p, v: p.map(v), [None, "", 1, np.zeros(7), np.full(8, np.nan)]),
-            ("save", lambda p, v: p.save(v, 0), ["", "a.jpg", "a", "gs://bucket/a.png"]),
+            ("save", lambda p, v: p.save(v, 0), [None, 1, b"a.png", "", "a.jpg", "gs://b/a.png"]),
             ("painter", lambda p, v: Painter(p.generator, {}, None, v), [None, 1, [], "float16"]),
             ("devices", lambda p, v: Painter(p.generator, {}, devices=v), [[]]),
             ("load", lambda p, v: creps_jax.load(v), [None, 1, 1.5, b"runs", [], "", "~no such/a"]),
