@@ -10,13 +10,14 @@ and summed inside unfinished/ and then renamed, so a folder named by a step was 
 """
 
 import concurrent.futures
+import contextlib
 import errno
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "checkpoints"
 _CHOICES = 10  # of a checkpoint to load, while a run deletes what was chosen before
+# How TensorStore names an error of the operating system.
+_OS_ERROR = re.compile(r"\[OS error (\d+):|os_error_code='(\d+)'")
 
 Read = TypeVar("Read")
 
@@ -88,8 +91,19 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for the save in progress and raises the error that it met, if any."""
         self._background.shutdown()
-        self._orbax.close()
-        self._wait()
+        try:
+            self._wait()
+        finally:
+            self._orbax.close()
+
+    def check(self) -> None:
+        """Raises the error of a save that has failed in the background, if one has.
+
+        Raises:
+            OSError: the disk fails, or is full.
+        """
+        if self._pending is not None and self._pending.done():
+            self._wait()
 
     def save(
         self,
@@ -116,6 +130,7 @@ class Checkpoints:
 
         Raises:
             ValueError: there is a checkpoint of this step already.
+            OSError: the disk fails, or is full.
         """
         self._wait()
         if (self._directory / str(step)).exists():
@@ -127,7 +142,8 @@ class Checkpoints:
             data=ocp.args.JsonSave(data),
             config=ocp.args.JsonSave(config),
         )
-        self._orbax.save(folder, args=items, force=True)
+        with _disk_errors(folder):
+            self._orbax.save(folder, args=items, force=True)
         self._pending = self._background.submit(self._finish, folder, good_until)
 
     def folder(self, until: int | None) -> Path | None:
@@ -194,7 +210,8 @@ class Checkpoints:
 
     def _finish(self, folder: Path, good_until: int | None) -> None:
         """Sums the written files, names the folder by its step and deletes the oldest ones."""
-        self._orbax.wait_until_finished()
+        with _disk_errors(folder):
+            self._orbax.wait_until_finished()
         if jax.process_index() != 0:
             return
         checksums.write(folder)
@@ -364,6 +381,26 @@ def _delete(folder: Path) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
             raise
         _log.warning("%s is in use and is deleted at the next start.", folder)
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Around what Orbax writes to the folder: what the disk answered becomes an OSError.
+
+    TensorStore tells it in the text of a ValueError, and Orbax may raise what came of that.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno is not None:
+                raise OSError(cause.errno, cause.strerror, os.fspath(folder)) from error
+            if told := _OS_ERROR.search(str(cause)):
+                code = int(told[1] or told[2])
+                raise OSError(code, os.strerror(code), os.fspath(folder)) from error
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 def _restore(folder: Path, **items: ocp.args.CheckpointArgs) -> ocp.args.Composite:

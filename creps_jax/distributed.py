@@ -1,29 +1,30 @@
 """Several processes as one program: how they find each other, and how all end when one is lost.
 
-JAX cannot go on without one of its processes: the others hang in a collective or are aborted, past
-the reach of Python. So each process is two: a guard, which was started and computes nothing, and
-its child, which does the work. Guards hold a connection each to that of process 0:
+JAX cannot go on without one of its processes: its coordination service, in process 0, hears no more
+of it and aborts the others, past the reach of Python. So each process is two: its child does the
+work, and a guard, which was started and computes nothing, reads how the child ends:
 
-    guard 0 <--- TCP ---> guard 1, guard 2, ...     a connection that ends names who is lost
-      | pipe                | pipe
-    child 0 <--- JAX ---> child 1, child 2, ...
+    JAX's last words                          what it was                          the guard's code
+    "... stopped sending heartbeats): 1"      process 1 is lost                    LOST
+    "Failed to send RPC to coordination ..."  process 0 is lost                    LOST
+    "... first task at the barrier: 1"        process 1 alone wanted to shut down: FAILED
+                                              it has told an error
 
 A guard hands SIGTERM and Ctrl-C on to its child, as SIGTERM, by which JAX stops all at one step.
 """
 
 import contextlib
-import ctypes
 import json
 import os
-import secrets
-import select
+import re
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -34,9 +35,9 @@ LOST = 69  # exit code: a process is lost, the same commands continue from the l
 FAILED = 1  # exit code: an error that a user can mend, told in one line
 
 AUTO = "auto"
-_CONNECT_SEC = 60  # for guards to connect once their children have
-_GRACE_SEC = 5  # for the end of a child whose fellow has ended with an error
-_SILENCE_SEC = (10, 5, 4)  # a host is dead after 10 s of silence and 4 questions, 5 s apart
+_SILENCE_SEC = 8  # A process that is not heard of for so long is lost.
+_TELLING_SEC = 3  # for others to end by the same error; then it is that of one process
+_TASK = r"\s*(?:/\S*task:)?(\d+)"
 
 
 def cluster_of(
@@ -105,7 +106,7 @@ def joined(cluster: dict[str, Any] | None, wait_sec: int) -> Iterator[None]:
     The body runs in a child; the process that was started guards it and ends with
       the child's exit code,
       LOST if a process was lost, killed or ended by an exception: one line says which,
-      FAILED if another process ended with an error that it has told.
+      FAILED if a process ended with an error that it has told.
 
     Args:
       cluster: what `cluster_of` returned.
@@ -114,279 +115,132 @@ def joined(cluster: dict[str, Any] | None, wait_sec: int) -> Iterator[None]:
     if cluster is None:
         yield
         return
-    server = socket.create_server(("", 0))  # Process 0's is the one that is used.
-    reading, writing = os.pipe()
-    sys.stdout.flush()
-    guard = os.getpid()
-    if child := os.fork():
-        os.close(writing)
-        code = _Guard(child, os.fdopen(reading), server).watch(cluster, wait_sec)
-        sys.stderr.flush()
-        os._exit(code)
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no guard, no child.
-    if os.getppid() != guard:
-        os._exit(LOST)
-    os.close(reading)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The guard hands it on.
-    try:
-        _connect(cluster, wait_sec, server, writing)
-        yield
-    except BaseException as error:
-        if not (isinstance(error, SystemExit) and error.code in (None, 0, STOPPED)):
-            _end_at_once(error)
-        jax.distributed.shutdown()
-        raise
-    jax.distributed.shutdown()
-
-
-def _end_at_once(error: BaseException) -> None:
-    """As Python ends at an error, but JAX does not wait for the other processes.
-
-    An exception may be the loss of another process, at the other end of a collective.
-    """
-    if not isinstance(error, SystemExit):
-        traceback.print_exception(error)
-        code = LOST
-    elif isinstance(error.code, int):
-        code = error.code
-    else:
-        print(error.code, file=sys.stderr)
-        code = FAILED
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    guards, childs = socket.socketpair()
+    reading, writing = os.pipe()
+    if child := os.fork():
+        childs.close()
+        os.close(writing)
+        code = _guard(child, guards, os.fdopen(reading, errors="replace"), cluster, wait_sec)
+        sys.stderr.flush()
+        os._exit(code)
+    guards.close()
+    os.dup2(writing, 2)
+    threading.Thread(target=_end_with, args=[childs], daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The guard hands it on.
+    _connect(cluster, wait_sec, childs)
+    end = None
+    try:
+        try:
+            yield
+        except SystemExit as error:
+            end = error
+        if end is None or end.code in (None, 0, STOPPED):
+            multihost_utils.sync_global_devices("the end of the work")
+    except BaseException as error:
+        # It may be the loss of another process, at the other end of a collective: then JAX, which
+        # knows of it when the time is up, ends this one first.
+        time.sleep(_SILENCE_SEC + 2)
+        traceback.print_exception(error)
+        sys.stdout.flush()
+        os._exit(LOST)
+    if end is not None and isinstance(end.code, str):
+        print(end.code, file=sys.stderr)
+        end.code = FAILED
+    sys.stdout.flush()
+    jax.distributed.shutdown()  # After an error JAX aborts here, unless all have ended by it.
+    if end is not None:
+        raise end
 
 
-def _connect(cluster: dict[str, Any], wait_sec: int, server: socket.socket, pipe: int) -> None:
-    """JAX's connection of all processes; tells the guard where guard 0 is to be found."""
-    jax.distributed.initialize(**cluster, initialization_timeout=wait_sec)
+def _end_with(guard: socket.socket) -> None:
+    """No guard, no child."""
+    guard.recv(1)
+    os._exit(LOST)
+
+
+def _connect(cluster: dict[str, Any], wait_sec: int, guard: socket.socket) -> None:
+    """JAX's connection of all processes; tells the guard this one's index and everyone's host."""
+    jax.distributed.initialize(
+        **cluster,
+        initialization_timeout=wait_sec,
+        heartbeat_timeout_seconds=_SILENCE_SEC,
+        shutdown_timeout_seconds=_TELLING_SEC,
+    )
     if jax.process_index():  # Only process 0 tells.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    hosts = [cluster.get("coordinator_address", "").rpartition(":")[0].strip("[]"), *_own_hosts()]
-    meeting = {
-        "hosts": [host for host in hosts if host],
-        "port": server.getsockname()[1],
-        "token": secrets.token_hex(8),
-    }
-    message = np.frombuffer(json.dumps(meeting).encode().ljust(1024), np.uint8)
-    meeting = json.loads(bytes(multihost_utils.broadcast_one_to_all(message)))
-    own = {"index": jax.process_index(), "count": jax.process_count()}
-    os.write(pipe, f"{json.dumps(own | meeting)}\n".encode())  # Left open: its end is the child's.
-    server.close()
-    print(f"{jax.process_count()} processes, {jax.local_device_count()} devices each.", flush=True)
+    own = np.frombuffer(socket.gethostname().encode().ljust(256), np.uint8)
+    hosts = [bytes(host).decode().strip() for host in multihost_utils.process_allgather(own)]
+    guard.sendall(f"{json.dumps([jax.process_index(), hosts])}\n".encode())
+    print(f"{len(hosts)} processes, {jax.local_device_count()} devices each.", flush=True)
 
 
-def _own_hosts() -> list[str]:
-    """This host's name, and its address in the network of its default route, if it has one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.connect(("192.0.2.1", 9))  # Sends nothing.
-        return [socket.gethostname(), probe.getsockname()[0]]
-    return [socket.gethostname()]
+def _guard(
+    child: int, link: socket.socket, errors: IO[str], cluster: dict[str, Any], wait_sec: int
+) -> int:
+    """Until the end of the child, whose standard error it passes on; returns the exit code."""
+    requests: list[int] = []
 
-
-class _Link(NamedTuple):
-    """A connection to the guard of another process; it carries lines of JSON."""
-
-    index: int
-    host: str
-    connection: socket.socket
-    lines: IO[bytes]
-
-    def fileno(self) -> int:
-        return self.connection.fileno()
-
-    def send(self, message: Any) -> None:
-        with contextlib.suppress(OSError):  # Reading will find the connection ended.
-            self.connection.sendall(json.dumps(message).encode() + b"\n")
-
-    def receive(self) -> Any:
-        """The next message; None once the connection has ended."""
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads(self.lines.readline())
-        return None
-
-
-def _link(index: int, host: str, connection: socket.socket) -> _Link:
-    """With the kernel's questions whether the other host is alive."""
-    connection.settimeout(_CONNECT_SEC)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-    for option, value in zip(options, _SILENCE_SEC, strict=True):
-        connection.setsockopt(socket.IPPROTO_TCP, option, value)
-    return _Link(index, host, connection, connection.makefile("rb", buffering=0))
-
-
-class _Loss(NamedTuple):
-    """Which process ended, and how: 'is lost', 'was killed by signal 9', 'ended with code 1'."""
-
-    index: int
-    host: str
-    how: str
-    is_error: bool = False  # It ended with an error that it has told.
-
-
-class _Guard:
-    """Watches one child and the other guards."""
-
-    def __init__(self, child: int, pipe: IO[str], server: socket.socket):
-        self._child, self._pipe, self._server = child, pipe, server
-        self._code: int | None = None  # how the child ended; -N by signal N
-        self._requests: list[int] = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._hand_on)
-
-    def _hand_on(self, number: int, frame: Any) -> None:
+    def hand_on(number: int, frame: Any) -> None:
         """The first request stops all processes at one step; a second one acts at once."""
-        self._kill(signal.SIGKILL if self._requests else signal.SIGTERM)
-        self._requests.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL if requests else signal.SIGTERM)
+        requests.append(number)
 
-    def _kill(self, number: int) -> None:
-        if self._code is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._child, number)
-
-    def _reap(self) -> int:
-        """The child's code, once it has ended."""
-        if self._code is None:
-            self._code = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
-        return self._code
-
-    def watch(self, cluster: dict[str, Any], wait_sec: int) -> int:
-        """Until the end of this process; returns its exit code."""
-        told = self._pipe.readline()
-        if not told:
-            return self._ended_before_connecting(cluster, wait_sec)
-        meeting = json.loads(told)
-        index, count = meeting["index"], meeting["count"]
-        try:
-            links = self._accept(meeting) if index == 0 else [_call(meeting)]
-        except OSError as error:
-            print(f"Error: process {index} of {count}: {error}", file=sys.stderr)
-            self._kill(signal.SIGKILL)
-            return 1
-        loss = self._watch(index, links)
-        return self._reap() if loss is None else self._end(index, count, loss)
-
-    def _ended_before_connecting(self, cluster: dict[str, Any], wait_sec: int) -> int:
-        code = self._reap()
-        if self._requests:
-            return 128 + self._requests[-1]
-        if code < 0:  # JAX aborts; else the traceback says why.
-            where = cluster.get("coordinator_address", "the coordinator that JAX found")
-            print(
-                f"Error: the processes did not all meet at {where} within {wait_sec} s "
-                "(--wait_sec): see that all were started, that process 0 runs on that host and "
-                "the port is free there, and that no firewall is in between",
-                file=sys.stderr,
-            )
-        return FAILED  # Starting again would not help.
-
-    def _accept(self, meeting: dict[str, Any]) -> list[_Link]:
-        """The connections of all other guards.
-
-        Raises:
-          OSError: some did not connect.
-        """
-        links: dict[int, _Link] = {}
-        end = time.monotonic() + _CONNECT_SEC
-        while len(links) < meeting["count"] - 1:
-            self._server.settimeout(max(end - time.monotonic(), 0.01))
-            try:
-                connection, _ = self._server.accept()
-            except TimeoutError as error:
-                missing = sorted(set(range(1, meeting["count"])) - links.keys())
-                raise OSError(
-                    f"the guards of processes {missing} did not connect to port {meeting['port']}"
-                ) from error
-            hello = _link(0, "", connection).receive()
-            if isinstance(hello, dict) and hello.get("token") == meeting["token"]:
-                links[hello["index"]] = _link(hello["index"], hello["host"], connection)
-        return list(links.values())
-
-    def _watch(self, index: int, links: list[_Link]) -> _Loss | None:
-        """Until this process or another has ended; whose end is to blame, None for a good end."""
-        running, own, end = {link.index: link for link in links}, None, None
-        while running or self._code is None:
-            waiting = [*running.values(), *([self._pipe] if self._code is None else [])]
-            left = None if end is None else max(end - time.monotonic(), 0)
-            ready, _, _ = select.select(waiting, [], [], left)
-            if not ready:  # No other process is to blame.
-                return own
-            # Others first: their end may be why this child has ended.
-            for link in (ready_one for ready_one in ready if ready_one is not self._pipe):
-                message = link.receive()
-                if message == "ended":
-                    del running[link.index]
-                    continue
-                loss = _Loss(*message) if message else _Loss(link.index, link.host, "is lost")
-                return self._judge(index, links, loss)
-            if self._pipe in ready:
-                code = self._reap()
-                if code in (0, STOPPED):
-                    for link in links:
-                        link.send("ended")
-                    if index:  # Guard 0 waits for all, or its end would look like a loss.
-                        return None
-                    continue
-                own = _Loss(index, socket.gethostname(), _how(code), is_error=code == FAILED)
-                if index == 0:
-                    return self._judge(index, links, own)
-                links[0].send(own)  # Guard 0 answers, unless it is lost itself.
-                end = time.monotonic() + _GRACE_SEC
-        return None
-
-    def _judge(self, index: int, links: list[_Link], loss: _Loss) -> _Loss:
-        """The first loss that guard 0 hears of is the one that all name."""
-        if index == 0:
-            for link in links:
-                link.send(loss)
-        return loss
-
-    def _end(self, index: int, count: int, loss: _Loss) -> int:
-        """Ends the child, says why, and returns this process's code."""
-        if loss.is_error and self._code is None:  # This one may be about to end by the same error.
-            select.select([self._pipe], [], [], _GRACE_SEC)
-        self._kill(signal.SIGKILL)
-        code = self._reap()
-        if len(self._requests) > 1:
-            return 128 + self._requests[-1]
-        if loss.index == index and code > 0:
-            return code  # It has said why.
-        what_to_do = (
-            "its message says why"
-            if loss.is_error
-            else "start all processes again with the same commands: the run continues from its "
-            "last checkpoint"
-        )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, hand_on)
+    last_words: list[str] = []
+    passing = threading.Thread(target=_pass_on, args=(errors, last_words), daemon=True)
+    passing.start()
+    told = link.makefile().readline()  # Nothing, if the child ends before it is connected.
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    passing.join(1)  # Decoding processes, which write to the same pipe, may take longer to end.
+    if code >= 0:
+        print("".join(last_words), end="", file=sys.stderr)
+        return code if told else FAILED  # To start again would not help.
+    if len(requests) > 1 or (requests and not told):
+        return 128 + requests[-1]
+    if not told:
+        where = cluster.get("coordinator_address", "the coordinator that JAX found")
         print(
-            f"Error: process {loss.index} of {count} ({loss.host}) {loss.how}; {what_to_do}",
+            f"Error: the processes did not all meet at {where} within {wait_sec} s "
+            "(--wait_sec): see that all were started, that process 0 runs on that host and "
+            "the port is free there, and that no firewall is in between",
             file=sys.stderr,
         )
-        return FAILED if loss.is_error else LOST
+        return FAILED
+    return _explain(code, "".join(last_words), *json.loads(told))
 
 
-def _call(meeting: dict[str, Any]) -> _Link:
-    """The connection to the guard of process 0, at one of its hosts.
+def _pass_on(errors: IO[str], last_words: list[str]) -> None:
+    """Lines to standard error; of JAX's abort, which are pages, to the list."""
+    for line in errors:
+        if last_words or re.match(r"[WEF]\d{4} .*(coordination.service|client\.h)", line):
+            last_words.append(line)
+        else:
+            print(line, end="", file=sys.stderr, flush=True)
 
-    Raises:
-      OSError: none can be reached.
-    """
-    failures = []
-    for host in meeting["hosts"]:
-        try:
-            connection = socket.create_connection((host, meeting["port"]), timeout=10)
-        except OSError as error:
-            failures.append(f"{host}: {error}")
-            continue
-        link = _link(0, host, connection)
-        own = {"index": meeting["index"], "host": socket.gethostname(), "token": meeting["token"]}
-        link.send(own)
-        return link
-    raise OSError(
-        f"cannot reach process 0 at port {meeting['port']} ({'; '.join(failures)}); let the hosts "
-        "of a run reach each other at all ports"
+
+def _explain(code: int, last_words: str, index: int, hosts: list[str]) -> int:
+    """Why a signal ended the child, on standard error in one line; returns the exit code."""
+    if code != -signal.SIGABRT:
+        lost, how = index, f"was killed by signal {-code}"
+    elif silent := re.search(r"stopped sending heartbeats\):" + _TASK, last_words):
+        lost, how = int(silent[1]), "is lost"
+    elif failed := re.search(r"first task at the barrier:" + _TASK, last_words):
+        if int(failed[1]) != index:  # Else it has said why.
+            named = f"process {failed[1]} of {len(hosts)} ({hosts[int(failed[1])]})"
+            print(f"Error: {named} ended with an error; its message says why", file=sys.stderr)
+        return FAILED
+    elif re.search("Failed to send RPC to coordination|Service/Heartbeat", last_words):
+        lost, how = 0, "is lost"
+    else:
+        print(last_words, end="", file=sys.stderr)
+        lost, how = index, f"was killed by signal {-code}"
+    print(
+        f"Error: process {lost} of {len(hosts)} ({hosts[lost]}) {how}; start all processes again "
+        "with the same commands: the run continues from its last checkpoint",
+        file=sys.stderr,
     )
-
-
-def _how(code: int) -> str:
-    return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    return LOST

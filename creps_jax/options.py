@@ -6,7 +6,6 @@ Nothing here imports jax: help and wrong options must answer at once.
 import contextlib
 import enum
 import importlib.util
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ import typer
 
 MAX_SIDE_PX = 2**20
 MAX_SEEDS = 10**6  # in one command
+MAX_FPS = 240
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 
 
 class Precision(enum.StrEnum):
@@ -42,7 +43,7 @@ PrecisionOption = Annotated[
 
 
 def parse_seeds(text: str) -> list[int]:
-    """'0,5,9-12' -> [0, 5, 9, 10, 11, 12], each once.
+    """'0,5,9-12' -> [0, 5, 9, 10, 11, 12], each as often as it is named.
 
     Raises:
       ValueError: names the text and what is expected.
@@ -58,7 +59,7 @@ def parse_seeds(text: str) -> list[int]:
         ranges.append(range(first, last + 1))
     if (count := sum(map(len, ranges))) > MAX_SEEDS:
         raise ValueError(f"expected at most {MAX_SEEDS} seeds, got {count} in {text!r}")
-    return list(dict.fromkeys(seed for part in ranges for seed in part))
+    return [seed for part in ranges for seed in part]
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -101,9 +102,9 @@ def parse_window(text: str) -> tuple[int, int, int, int]:
 
 
 def check_truncation(psi: float) -> None:
-    """Raises ValueError unless psi is finite and not negative."""
-    if not 0.0 <= psi < math.inf:
-        raise ValueError(f"expected a number from 0 up, got {psi}")
+    """Raises ValueError unless psi is a number from 0 up that float32 can hold."""
+    if not 0.0 <= psi <= FLOAT32_MAX:
+        raise ValueError(f"expected a number from 0 up to {FLOAT32_MAX:.6g}, got {psi}")
 
 
 def parse_styles(text: str) -> dict[int, int]:

@@ -32,7 +32,7 @@ class Progress:
 
     def advance(self, units: float, pixels: int = 0) -> None:
         """Counts what is done now; the rate is of pixels where they are counted, else of units."""
-        self._done = round(self._done + units, 6)  # Thirds of an image add up to one.
+        self._done += units
         self._pixels += pixels
         now = time.monotonic()
         elapsed = max(now - self._start, 1e-9)
@@ -40,13 +40,14 @@ class Progress:
         if not self._pixels:
             rate = f"{self._done / elapsed:.0f} a second"
         if self._bar:
-            self._bar.update(self._task, completed=self._done, rate=rate)
+            completed = round(self._done, 6)  # Thirds of an image add up to one.
+            self._bar.update(self._task, completed=completed, rate=rate)
         elif now - self._shown >= LINE_SEC:
             self._shown = now
-            left = _duration((self._total - self._done) * elapsed / self._done)
-            sys.stderr.write(
-                f"{self._done:.0f}/{self._total:.0f} {self._unit}  {rate}  {left} left\n"
-            )
+            line = f"{self._done:.0f}/{self._total:.0f} {self._unit}  {rate}"
+            if self._done > 0:
+                line += f"  {_duration((self._total - self._done) * elapsed / self._done)} left"
+            sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
 
 

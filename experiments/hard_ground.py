@@ -28,7 +28,9 @@ from experiments.hard_cases import CASES, Case
 from experiments.kill_hunt import ROOT, TINY, finish, start
 
 COLUMNS = ("kind", "case", "command", "expected", "exit", "seconds", "verdict", "message")
-NEVER = re.compile(r"Traceback|Event loop is closed|Segmentation fault|core dumped")
+NEVER = re.compile(
+    r"Traceback|Event loop is closed|Segmentation fault|core dumped|Error in sitecustomize"
+)
 TIMEOUT = 124  # timeout's own exit code
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -52,6 +54,9 @@ NEEDS = {
     "rodisk": "mkdir -p small && rodisk true",
     "shm": "shm 1M true",
     "nobody": "nobody python -c 'import creps_jax'",
+    # Its workers must be able to start Python too.
+    "nobody creps dataset": "nobody python -c 'import subprocess, sys; "
+    'subprocess.run([sys.executable, "-c", ""], check=True)\'',
     "taskset": "taskset -c 0 true",
 }
 

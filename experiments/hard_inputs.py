@@ -182,6 +182,6 @@ import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
         if name.partition('.')[0] == {package!r}:
-            raise ModuleNotFoundError('No module named {package!r}', name={package!r})
+            raise ModuleNotFoundError("No module named {package!r}", name={package!r})
 sys.meta_path.insert(0, Missing())
 """

@@ -54,6 +54,8 @@ TINY = {
     "checkpoint.every_kimg": 2 * BATCH_SIZE / 1000,
 }
 
+PORTRAIT = {"resolution": 10, "width": 8}  # What holds for it holds for squares.
+
 
 def tiny_config(changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """The config of the tiny network, with other values for fields such as 'data.source'."""
@@ -65,8 +67,8 @@ def tiny_config(changes: dict[str, Any] | None = None) -> dict[str, Any]:
 def start(
     workdir: Path, steps: int, cache: Path, *flags: str, config: str = "demo"
 ) -> subprocess.Popen:
-    """The real program on the tiny network, as a process in a group of its own."""
-    fields = {**TINY, "total_kimg": steps * BATCH_SIZE / 1000}
+    """The real program on the tiny network of a portrait, as a process in a group of its own."""
+    fields = {**TINY, **PORTRAIT, "total_kimg": steps * BATCH_SIZE / 1000}
     command = [sys.executable, "-m", "creps_jax.main", f"--config=configs/{config}.py"]
     command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in fields.items()), *flags]
     environment = {

@@ -105,11 +105,16 @@ def compile_all(painter: Painter, image: biline.Image) -> tuple[float, float]:
     start, temporary = time.perf_counter(), []
     for function, arguments in (
         (render.lines_on(painter.mesh), (image, t, axis)),
-        (render.tile_on(painter.mesh), (image, lines, lines)),
+        (render.tile_on(painter.mesh), (image, lines, lines, *every_patch(painter))),
     ):
         compiled = function.lower(*arguments).compile()
         temporary.append(compiled.memory_analysis().temp_size_in_bytes / 2**20)
     return time.perf_counter() - start, max(temporary)
+
+
+def every_patch(painter: Painter) -> tuple[np.ndarray, np.ndarray]:
+    """All of a tile."""
+    return render.patches(painter.mesh, render.tiling(painter.mesh).patch)
 
 
 def stages(painter: Painter, image: biline.Image, n: int, height: int) -> dict[str, Callable]:
@@ -119,11 +124,11 @@ def stages(painter: Painter, image: biline.Image, n: int, height: int) -> dict[s
     t = np.linspace(0, 1, tiling.tile, dtype=np.float32)
     axis = np.zeros(tiling.tile, np.int32)
     lines, tile = render.lines_on(painter.mesh), render.tile_on(painter.mesh)
-    some = lines(image, t, axis)
+    some, every = lines(image, t, axis), every_patch(painter)
     return {
         "lines": lambda: in_threads([lambda: lines(image, t, axis)] * sum(tiles), tiling.threads),
         "pixels": lambda: in_threads(
-            [lambda: tile(image, some, some)] * math.prod(tiles), tiling.threads
+            [lambda: tile(image, some, some, *every)] * math.prod(tiles), tiling.threads
         ),
     }
 

@@ -1,15 +1,18 @@
 """Strict JAX on eight simulated CPU devices; the environment must be set before jax is imported."""
 
 import os
+import pathlib
 import tempfile
 
 import jaxlib.version
+import pytest
 
 # The simulated devices deadlock unless XLA's thread pool holds at least two threads for each.
 os.environ.setdefault("NPROC", "32")
 os.environ["JAX_PLATFORMS"] = "cpu"
-# The command keeps compiled programs in the user's cache.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="creps-cache-")
+# The command keeps compiled programs in the user's cache: here one of all tests' processes.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="creps-cache-")
 # Compiling takes most of the tests' time: these options, which change no HLO, halve it.
 os.environ["XLA_FLAGS"] = " ".join(
     [
@@ -26,6 +29,13 @@ import jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(scope="session")
+def cache():
+    """Folder of the compiled programs of training runs: the first that needs one compiles it."""
+    return pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "runs"
+
 
 # With several processes the longest files must start first, or one of them ends alone.
 LONGEST = [

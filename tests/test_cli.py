@@ -137,6 +137,12 @@ def test_a_tilde_is_the_home_folder(workdir, tmp_path, monkeypatch):
     assert names(tmp_path / "images") == ["seed0003.png"]
 
 
+def test_a_seed_named_twice_is_one_image(workdir, tmp_path):
+    result = creps_render(workdir, tmp_path, "--seeds=1,0-1")
+    assert result.stdout.startswith("2 images of 8x8 px"), result.output
+    assert names(tmp_path) == ["seed0000.png", "seed0001.png"]
+
+
 def test_an_image_depends_on_its_seed_alone(workdir, tmp_path):
     creps_render(workdir, tmp_path / "all", "--seeds=0-3")
     creps_render(workdir, tmp_path / "one", "--seeds=2")
@@ -196,11 +202,11 @@ def test_a_file_that_is_there_is_replaced(workdir, tmp_path):
         ("3", [3]),
         ("0-7", [0, 1, 2, 3, 4, 5, 6, 7]),
         ("0,5, 9-12", [0, 5, 9, 10, 11, 12]),
-        ("4,2-5,2", [4, 2, 3, 5]),
+        ("4,2-5,2", [4, 2, 3, 4, 5, 2]),
         ("4294967295", [2**32 - 1]),
     ],
 )
-def test_seeds_are_listed_once_in_their_order(text, seeds):
+def test_seeds_are_listed_in_their_order_as_often_as_named(text, seeds):
     assert options.parse_seeds(text) == seeds
 
 
@@ -245,7 +251,7 @@ def test_a_window_lies_inside_the_frame(workdir, tmp_path, window):
     assert_refused(result, "--window", window, "8 px high and 8 px wide")
 
 
-@pytest.mark.parametrize("psi", ["-0.1", "nan", "inf"])
+@pytest.mark.parametrize("psi", ["-0.1", "nan", "inf", "1e+39"])
 def test_truncation_is_a_finite_number_from_0_up(tmp_path, psi):
     result = creps_render("nowhere", tmp_path, "--seeds=0", f"--truncation={psi}")
     assert_refused(result, "--truncation", psi, "from 0 up")
@@ -378,6 +384,8 @@ def test_wrong_styles_are_named(tmp_path, styles):
         ("--supersample=0", "supersample=0"),
         ("--warp=twirl:3", "'twirl:3'"),
         ("--warp=fisheye:2", "fisheye:2 must be from 0 up to"),
+        ("--warp=shear:1e39", "'shear:1e39' must be NAME:AMOUNT with one of rotate"),
+        ("--truncation=3e38", "truncation=3e+38 makes latents that float32 cannot hold"),
         ("--precision=float16", "float16"),
     ],
 )
@@ -437,6 +445,21 @@ def test_lines_tell_how_far_each_stage_is(monkeypatch, capsys):
         "2/6 tiles painted  0.40 Mpixel/s  0m 40s left\n"
         "0/2 tiles written  0.50 Mpixel/s  0m 22s left\n"
     )
+
+
+def test_lines_tell_how_far_a_vast_image_is_from_its_first_tile_on(monkeypatch, capsys):
+    clock = itertools.count(0.0, 20.0)
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    tile = (512 / 2**20) ** 2
+    with progress.progress() as shown:
+        shown.stage(1, "images")
+        shown.advance(0)
+        shown.advance(tile, 512**2)
+        shown.advance(1 - tile, 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "0/1 images  0 a second"
+    assert lines[1] == "0/1 images  0.01 Mpixel/s  46603h 22m left"
+    assert lines[2] == "1/1 images  0.00 Mpixel/s  0m 00s left"
 
 
 def test_a_part_must_be_one_of_the_parts(tmp_path):

@@ -83,6 +83,7 @@ NEEDS_ONLY = {
     "rendering.render": CORE,
     "rendering.tables": CORE,
     "rendering.warp": CORE,
+    "rendering.windows": CORE,
 }
 # except these, which are one module's alone.
 RESERVED = {

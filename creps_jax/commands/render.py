@@ -124,7 +124,7 @@ def render(
     """
     workdir = workdir.expanduser()
     with option("--seeds"):
-        parsed_seeds = parse_seeds(seeds)
+        parsed_seeds = list(dict.fromkeys(parse_seeds(seeds)))  # Each image once.
     with option("--size"):
         frame = None if size is None else parse_frame(size)
     with option("--window"):

@@ -1,6 +1,7 @@
 """`python -m creps_jax.main`: one run, whose errors that a user can mend end in one line."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -17,6 +18,8 @@ _MEMORY = (
     "share a batch among more devices, raise layout.microbatches, layout.pixel_strips or "
     "layout.row, or end what else uses the device"
 )
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def parse_flags(about: str, config_flag: flags.FlagHolder) -> dict[str, Any]:
@@ -54,7 +57,10 @@ def config_errors() -> Iterator[None]:
 
 def report_own_log() -> None:
     """Our modules' messages on standard error; of the libraries', warnings only."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
+    # What Orbax tells by these, and what its threads and coroutines raise in vain, it raises too.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     log = logging.getLogger("creps_jax")
@@ -120,7 +126,10 @@ def run(config: dict[str, Any], workdir: str | None, *, is_dry: bool, profiles: 
     try:
         with devices.memory_errors(_MEMORY):
             return loop.train(begun, after_step)
-    except (MemoryError, OSError) as error:
+    except MemoryError as error:
         sys.exit(f"Error: {error}")
+    except OSError as error:
+        room = "make room; " if error.errno in _FULL else ""
+        sys.exit(f"Error: {error}; {room}the same command continues from the last checkpoint")
     except guards.Diverged as error:
         sys.exit(f"Error: {error}. {loop.what_is_left(begun)}")

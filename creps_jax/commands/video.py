@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from creps_jax.options import (
+    MAX_FPS,
     Label,
     Precision,
     PrecisionOption,
@@ -52,7 +53,9 @@ def video(
     workdir: Workdir,
     seeds: Annotated[
         str,
-        typer.Option(help="Images to walk through, or one: 3, 0-7 (7 included) or 0,5,9-12."),
+        typer.Option(
+            help="Images to walk through, or one: 3, 0-7 (7 included) or 0,5,9-12; may come again."
+        ),
     ],
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="FILE.mp4 (H.264), or FILE.webp (animated).")
@@ -66,7 +69,7 @@ def video(
         ),
     ] = "512",
     seconds: Annotated[float, typer.Option(help="Duration.")] = 8.0,
-    fps: Annotated[int, typer.Option(help="Frames per second.")] = 30,
+    fps: Annotated[int, typer.Option(help="Frames per second; at most 50 in a WebP.")] = 30,
     interpolation: Annotated[
         Interpolation,
         typer.Option(
@@ -125,7 +128,7 @@ def video(
     with option("--size"):
         frame = parse_frame(size)
     with option("--fps"):
-        check_range(fps, 1, 240)
+        check_range(fps, 1, MAX_FPS)
     with option("--seconds"):
         check_range(seconds, 1 / fps, 10**6 / fps)
     with option("--camera"):
@@ -145,6 +148,8 @@ def video(
 
     with option("--out"):
         kind = videos.format_of(out)
+    with option("--fps"):
+        kind.check_fps(fps)
     timing = videos.Timing(round(seconds * fps), loop, videos.EASINGS[easing])
     with option("--camera"):
         cameras = videos.travel([videos.Camera(*key) for key in key_frames], timing)

@@ -12,16 +12,15 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from creps_jax.rendering import render
-from creps_jax.rendering.render import Window
 from creps_jax.rendering.store import CHUNK, Store, signature
+from creps_jax.rendering.windows import Blocks, Window
 
 
 def encode_png(store: Store, folder: Path, name: str) -> None:
     """A PNG, a row of chunks at a time."""
     window, row = store.window, (CHUNK, store.window.shape[1])
     # Rows of chunks, so that each is read once.
-    strips = render.blocks(window, row, (0, window.x0))
+    strips = Blocks(window, row, (0, window.x0))
     with (folder / name).open("wb") as file:
         pixels = (store.read(strip) for strip in strips)
         _write_png(file, (*window.shape, store.channels), pixels, signature(store.key))
@@ -71,7 +70,7 @@ def encode_tiff(store: Store, folder: Path, name: str) -> None:
     """A BigTIFF of compressed tiles."""
     tiles = (
         store.read(tile) if store.channels == 3 else store.read(tile)[..., 0]
-        for tile in render.blocks(store.window, (CHUNK, CHUNK), store.window[:2])
+        for tile in Blocks(store.window, (CHUNK, CHUNK), store.window[:2])
     )
     shape = (*store.window.shape, store.channels)
     with tifffile.TiffWriter(folder / name, bigtiff=True) as tiff:

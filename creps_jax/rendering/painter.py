@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,13 +19,19 @@ from creps_jax.rendering import latents as mapping
 from creps_jax.rendering import render as rendering
 from creps_jax.rendering import warp as warping
 from creps_jax.rendering.checks import as_float32, check_sampling, is_number, is_whole
-from creps_jax.rendering.render import Window
 from creps_jax.rendering.tables import Table
+from creps_jax.rendering.windows import BLOCK, Blocks, Window
 
 Tables = tuple[Table, Table]  # of rows and of columns
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 WARP_SAMPLE = 1024  # whose error is measured
+
+
+def check_precision(precision: str) -> None:
+    """Raises ValueError unless it is one of PRECISIONS."""
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
 
 
 class Plan(NamedTuple):
@@ -69,8 +75,7 @@ class Painter:
         """
         if devices is not None and not len(devices):
             raise ValueError("devices must not be empty; None: all of this process")
-        if not isinstance(precision, str) or precision not in PRECISIONS:
-            raise ValueError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
+        check_precision(precision)
         self.generator = generator
         self.shape = generator.config.shape
         self.mesh = sharding.make_render_mesh(devices)
@@ -91,7 +96,7 @@ class Painter:
     def block(self) -> tuple[int, int]:
         """Height and width, px, of what the devices are best asked for at a time."""
         tile = rendering.tiling(self.mesh).tile
-        down, across = (math.lcm(rendering.BLOCK, n * tile) for n in self.mesh.devices.shape)
+        down, across = (math.lcm(BLOCK, n * tile) for n in self.mesh.devices.shape)
         return down, across
 
     def latents(
@@ -225,7 +230,7 @@ class Painter:
         if not known:
             raise ValueError(f"dtype={dtype!r} must be numpy.uint8 or numpy.float32")
         ws, plan = self.chosen(seed, **options)
-        return self.paint(self.image(ws), plan, rendering.blocks(plan.window, self.block), dtype)
+        return self.paint(self.image(ws), plan, Blocks(plan.window, self.block), dtype)
 
     def save(
         self,
@@ -302,7 +307,7 @@ class Painter:
         self,
         image: biline.Image,
         plan: Plan,
-        windows: Sequence[Window],
+        windows: Collection[Window],
         dtype: type = np.uint8,
         tables: Tables | None = None,
     ) -> Iterator[tuple[Window, np.ndarray]]:

@@ -2,10 +2,11 @@
 
 The frame is the whole image stretched over height x width pixels, also where these two differ; a
 window is cut out of that frame. Rows and columns become bi-lines, a chunk of positions at a time,
-then tiles of pixels are decoded from them. Chunks and tiles are anchored to the frame and always
-computed whole, with the neighbouring pixels in what a window or the frame's edge cuts off. So a
-pixel is the same number in the same product whatever window, batch, process or number of devices
-asks for it: all are equal bit for bit on a CPU, and one compilation serves every size.
+then tiles of pixels are decoded from them, patch by patch. Chunks and patches are anchored to the
+frame and always computed whole, with the neighbouring pixels in what a window or the frame's edge
+cuts off. So a pixel is the same number in the same product whatever window, batch, process or
+number of devices asks for it: all are equal bit for bit on a CPU, and one compilation serves every
+size. Of a tile, only the patches that a window touches are decoded.
 
 Notation: pixels (y, x) of the frame, windows half-open; images [height, width, channels], about
 [-1, 1]; T the side of a device's tile, px; a mesh of devices is 'row' x 'column'.
@@ -18,37 +19,23 @@ import functools
 import itertools
 import math
 import numbers
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from creps_jax import rng, sharding
+from creps_jax import machine, rng, sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
+from creps_jax.rendering.windows import Window, in_strips, largest
 
 MAX_SIDE_PX = 2**20  # Beyond it float32 positions no longer tell neighbouring pixels apart.
-BLOCK = 512  # px; what is streamed at a time.
 LINES_BYTES = 128 * 2**20  # of bi-lines held at a time, about.
 AHEAD = 12  # tiles a thread that are computed before they are asked for
-
-
-class Window(NamedTuple):
-    """The pixels y0 <= y < y1, x0 <= x < x1 of a frame."""
-
-    y0: int
-    x0: int
-    y1: int
-    x1: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width, px."""
-        return self.y1 - self.y0, self.x1 - self.x0
 
 
 class Frame(NamedTuple):
@@ -67,7 +54,7 @@ class Tiling(NamedTuple):
     """How one kind of device is kept busy."""
 
     tile: int  # px; T: pixels of a tile are T x T, positions of a chunk of lines T.
-    rows: int  # of a tile that are decoded at a time: their activations should fit the cache.
+    patch: int  # px; of a tile, patch x patch pixels are decoded at a time.
     threads: int  # tiles under way at a time, each on its own thread.
     options: dict[str, Any] | None  # of XLA, for these functions alone.
 
@@ -129,22 +116,6 @@ def antialiasing(size: tuple[int, int], trained: tuple[int, int]) -> tuple[int, 
     return tuple(1 if n >= r else math.ceil(2 * r / n) for n, r in zip(size, trained, strict=True))
 
 
-def blocks(
-    window: Window, side: tuple[int, int] = (BLOCK, BLOCK), origin: tuple[int, int] = (0, 0)
-) -> list[Window]:
-    """The window cut along a grid of side px that starts at origin, row by row."""
-
-    def cuts(start: int, stop: int, step: int, first: int) -> list[tuple[int, int]]:
-        edges = range(first + (start - first) // step * step + step, stop, step)
-        return list(itertools.pairwise([start, *edges, stop]))
-
-    return [
-        Window(y0, x0, y1, x1)
-        for y0, y1 in cuts(window.y0, window.y1, side[0], origin[0])
-        for x0, x1 in cuts(window.x0, window.x1, side[1], origin[1])
-    ]
-
-
 # Devices.
 
 
@@ -157,15 +128,8 @@ def tiling(mesh: Mesh) -> Tiling:
             "xla_cpu_experimental_ynn_fusion_type": "",
             "xla_cpu_multi_thread_eigen": False,
         }
-        return Tiling(128, 32, max(1, _cores() // mesh.size), options)
+        return Tiling(128, 8, max(1, machine.cores() // mesh.size), options)
     return Tiling(512, 512, 4, None)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @functools.cache
@@ -183,21 +147,74 @@ def lines_on(mesh: Mesh) -> Callable[..., jax.Array]:
 
 @functools.cache
 def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
-    """image, rows [r T, K, R, B], columns [c T, K, R, B] -> [r T, c T, channels]."""
-    specs = sharding.PARTITION_SPECS
+    """image, rows [r T, K, R, B], columns [c T, K, R, B], *patches() -> [r T, c T, channels].
 
-    def tile(image: biline.Image, rows: jax.Array, columns: jax.Array) -> jax.Array:
-        groups = rows.reshape(-1, tiling(mesh).rows, *rows.shape[1:])
-        pixels = jax.lax.map(lambda group: biline.image_pixels(image, group, columns), groups)
-        return pixels.reshape(len(rows), len(columns), -1)
+    The pixels of no such patch are 0.
+    """
+    specs, side = sharding.PARTITION_SPECS, tiling(mesh).patch
+
+    def tile(
+        image: biline.Image, rows: jax.Array, columns: jax.Array, down: jax.Array, across: jax.Array
+    ) -> jax.Array:
+        def decode(i: jax.Array, j: jax.Array) -> jax.Array:
+            row, column = (
+                jax.lax.dynamic_slice_in_dim(lines, k * side, side)
+                for lines, k in ((rows, i), (columns, j))
+            )
+            return biline.image_pixels(image, row, column)
+
+        return in_patches(decode, (len(rows), len(columns)), down[0], across[0])
 
     tiles = jax.shard_map(
         tile,
         mesh=mesh,
-        in_specs=(specs["image"], specs["rows"], specs["columns"]),
+        in_specs=tuple(specs[kind] for kind in ("image", "rows", "columns", "rows", "columns")),
         out_specs=specs["pixels"],
+        check_vma=False,  # Loops of as many steps as each device needs.
     )
     return jax.jit(tiles, compiler_options=tiling(mesh).options)
+
+
+def in_patches(
+    decode: Callable[[jax.Array, jax.Array], jax.Array],
+    shape: tuple[int, int],
+    down: jax.Array,
+    across: jax.Array,
+) -> jax.Array:
+    """Pixels [*shape, channels], 0 but for patches decode(i, j) [side, side, channels].
+
+    Args:
+      down, across: int32 [2], the patches first <= i < last and first <= j < last.
+    """
+    patch = jax.eval_shape(decode, down[0], across[0])
+    side, _, channels = patch.shape
+
+    def row(i: jax.Array, pixels: jax.Array) -> jax.Array:
+        def cell(j: jax.Array, pixels: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice(pixels, decode(i, j), (i * side, j * side, 0))
+
+        return jax.lax.fori_loop(*across, cell, pixels)
+
+    return jax.lax.fori_loop(*down, row, jnp.zeros((*shape, channels), patch.dtype))
+
+
+def patches(mesh: Mesh, side: int, inside: Window | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Which patches of side x side px hold the inside of a tile, or all: of rows, and of columns.
+
+    As tile_on() takes them: int32 [devices along the axis, 2], first and last + 1 of each device.
+    """
+
+    def of_axis(start: int, stop: int, devices: int) -> np.ndarray:
+        tile = tiling(mesh).tile
+        corners = np.arange(devices) * tile
+        edges = start, stop + side - 1  # The last patch counts, too.
+        first, last = (np.clip(edge - corners, 0, tile) // side for edge in edges)
+        return np.stack([first, last], axis=1).astype(np.int32)
+
+    down, across = mesh.devices.shape
+    if inside is None:
+        inside = Window(0, 0, *(n * tiling(mesh).tile for n in mesh.devices.shape))
+    return of_axis(inside.y0, inside.y1, down), of_axis(inside.x0, inside.x1, across)
 
 
 # The stream.
@@ -212,7 +229,7 @@ def fold(generator: Generator, variables: Variables, ws: jax.Array, dtype: Any) 
 def stream(
     image: biline.Image,
     frame: Frame,
-    windows: Sequence[Window],
+    windows: Collection[Window],
     mesh: Mesh,
     supersample: tuple[int, int] = (1, 1),
 ) -> Iterator[tuple[Window, np.ndarray]]:
@@ -224,7 +241,7 @@ def stream(
     Args:
       image: of fold(), on every device of the mesh.
       frame: of make_frame(); for a supersample (k, l), k times as high and l times as wide.
-      windows: of the picture; best row by row, see blocks().
+      windows: of the picture; best row by row, see Blocks.
       supersample: a pixel is the mean of this many rows and columns of the frame's pixels.
     """
     side, (down, across) = tiling(mesh).tile, mesh.devices.shape
@@ -241,16 +258,15 @@ def stream(
         halves = np.split(np.asarray(lines), parts)
         return [jax.device_put(half, sharding.named(mesh, kind)) for half in halves]
 
-    def compute_tile(rows: Future, i: int, columns: Future, j: int) -> np.ndarray:
-        return np.asarray(tile_on(mesh)(image, rows.result()[i], columns.result()[j]))
+    def compute_tile(rows: Future, i: int, columns: Future, j: int, inside: Window) -> np.ndarray:
+        lines = rows.result()[i], columns.result()[j]
+        needed = patches(mesh, tiling(mesh).patch, inside)
+        return np.asarray(tile_on(mesh)(image, *lines, *needed))
 
     # Chunks that a window touches at most on each axis, and those that are kept: for a whole strip
     # of columns and two rows of windows.
     tall, wide = (
-        max(math.ceil(n * k / span) for n in lengths) + 1
-        for lengths, k in zip(
-            zip(*(w.shape for w in windows), strict=True), supersample, strict=True
-        )
+        math.ceil(n * k / span) + 1 for n, k in zip(largest(windows), supersample, strict=True)
     )
     kept = max(LINES_BYTES // (span * biline.line_bytes(image)), 2 * (tall + wide))
     strip = (kept - 2 * tall - wide) * span
@@ -261,19 +277,19 @@ def stream(
         def lines(axis: int, chunk: int) -> Future:
             return submit(compute_lines, axis, chunk)
 
-        def submit_tile(i: int, j: int) -> Future:
+        def submit_tile(i: int, j: int, inside: Window) -> Future:
             # Lines first: threads take up work in order, so no tile waits for one behind it.
             rows, columns = lines(0, i // across), lines(1, j // down)
-            return submit(compute_tile, rows, i % across, columns, j % down)
+            return submit(compute_tile, rows, i % across, columns, j % down, inside)
 
-        in_strips = sorted(windows, key=lambda window: window.x0 * supersample[1] // strip)
+        ordered = in_strips(windows, lambda x: x * supersample[1] // strip)
         tile = (down * side, across * side)
-        yield from assemble(in_strips, submit_tile, tile, supersample, tiling(mesh).threads)
+        yield from assemble(ordered, submit_tile, tile, supersample, tiling(mesh).threads)
 
 
 def assemble(
-    windows: Sequence[Window],
-    submit_tile: Callable[[int, int], Future],
+    windows: Iterable[Window],
+    submit_tile: Callable[[int, int, Window], Future],
     tile: tuple[int, int],
     supersample: tuple[int, int],
     threads: int,
@@ -281,17 +297,21 @@ def assemble(
     """Yields every window, put together from tiles that are computed ahead.
 
     Args:
-      submit_tile: (row, column of the frame's grid of tiles) -> the tile to come.
+      submit_tile: (row, column of the frame's grid of tiles, the part of the tile that is needed,
+        px from its corner) -> the tile to come, right in that part.
       tile: height and width of a tile, px of the frame.
     """
 
-    def places(window: Window) -> Iterator[tuple[int, int]]:
-        ends = zip(window[:2], window[2:], supersample, tile, strict=True)
-        return itertools.product(
-            *(range(start * k // n, math.ceil(stop * k / n)) for start, stop, k, n in ends)
-        )
+    def places(window: Window) -> Iterator[tuple[int, int, Window]]:
+        (top, left, bottom, right), (height, width) = _in_frame(window, supersample), tile
+        for i in range(top // height, -(-bottom // height)):
+            for j in range(left // width, -(-right // width)):
+                y, x = i * height, j * width
+                starts = max(top - y, 0), max(left - x, 0)
+                yield i, j, Window(*starts, min(bottom - y, height), min(right - x, width))
 
-    submitted = itertools.starmap(submit_tile, itertools.chain.from_iterable(map(places, windows)))
+    windows, soon = itertools.tee(windows)
+    submitted = itertools.starmap(submit_tile, itertools.chain.from_iterable(map(places, soon)))
     # The threads must not run dry while a window is put together and used.
     ahead = collections.deque(itertools.islice(submitted, AHEAD * threads))
 
@@ -306,22 +326,24 @@ def assemble(
         yield window, _paste(window, zip(places(window), coming, strict=False), tile, supersample)
 
 
+def _in_frame(window: Window, supersample: tuple[int, int]) -> Window:
+    """The window of a picture in pixels of its frame."""
+    return Window(*(n * k for n, k in zip(window, supersample * 2, strict=True)))
+
+
 def _paste(
     window: Window,
-    tiles: Iterable[tuple[tuple[int, int], np.ndarray]],
+    tiles: Iterable[tuple[tuple[int, int, Window], np.ndarray]],
     tile: tuple[int, int],
     supersample: tuple[int, int],
 ) -> np.ndarray:
     """The window's pixels: what of its tiles lies inside it, or the means of its boxes."""
     down, across = supersample
-    top, left, bottom, right = (
-        edge * k for edge, k in zip(window, (*supersample, *supersample), strict=True)
-    )
+    top, left, *_ = _in_frame(window, supersample)
     pixels: np.ndarray | None = None
-    for (i, j), part in tiles:
-        y, x = i * tile[0], j * tile[1]
-        part = part[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
-        y, x = max(y, top), max(x, left)
+    for (i, j, inside), part in tiles:
+        part = part[inside.y0 : inside.y1, inside.x0 : inside.x1]
+        y, x = i * tile[0] + inside.y0, j * tile[1] + inside.x0
         if pixels is None:
             pixels = np.zeros((*window.shape, part.shape[-1]), np.float32)
         if supersample == (1, 1):

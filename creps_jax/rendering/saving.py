@@ -9,7 +9,7 @@ import numpy as np
 
 from creps_jax.progress import Progress
 from creps_jax.rendering import writers
-from creps_jax.rendering.render import Window
+from creps_jax.rendering.windows import Blocks, Window
 
 if TYPE_CHECKING:
     from creps_jax.rendering.painter import Painter, Plan
@@ -54,7 +54,7 @@ def save(
             shown.stage(images, "images")
             shown.advance(pixels / area, pixels)
 
-    def paint(windows: list[Window]) -> Iterator[tuple[Window, np.ndarray]]:
+    def paint(windows: Blocks) -> Iterator[tuple[Window, np.ndarray]]:
         image = painter.image(ws)
         if plan.warp is not None:  # Takes a while for a large network.
             note(f"{path}: evaluates the lines that the warp needs")

@@ -10,7 +10,6 @@ own journal: what painted them may be killed at any moment and goes on from thos
 import contextlib
 import json
 import logging
-import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,8 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorstore as ts
 
-from creps_jax.rendering import render
-from creps_jax.rendering.render import Window
+from creps_jax.rendering.windows import Blocks, Window
 
 CHUNK = 512  # px
 MARK = "creps_jax:"
@@ -59,8 +57,10 @@ class Store:
         self.window, self.channels, self.key = picture
         self.on_read: Callable[[int], None] = lambda pixels: None
         y0, x0, y1, x1 = picture.window
-        self._grid = (y0, x0) if is_output else (0, 0)
+        self._start = (y0, x0) if is_output else (0, 0)  # of the grid of chunks, px
         self._origin = (y0, x0) if is_output else (y0 - y0 % CHUNK, x0 - x0 % CHUNK)
+        ends = zip(self._origin, (y1, x1), strict=True)
+        self._grid = tuple(-(-(end - first) // CHUNK) for first, end in ends)
         zstd = [{"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
         metadata: dict[str, Any] = {
             "zarr_format": 3,
@@ -93,28 +93,20 @@ class Store:
             self._array = ts.open(spec).result()[ts.d["y", "x"].translate_by[self._origin]]
 
     def prepare(self) -> None:
-        """Keeps the chunks of this very picture that can be read, and deletes everything else."""
-        begun = self.is_begun()
+        """Keeps the chunks of this very picture, and deletes everything else."""
+        if self.is_begun():
+            return
         with _os_errors():
-            present = self._present()
-            if not begun:
-                if present:
-                    _log.warning(
-                        "%s holds a picture of other arguments, or its %s is damaged: "
-                        "deleting it, everything is painted anew.",
-                        *(self._files.url, _UNFINISHED),
-                    )
-                    self._files.write(_FINISHED, None).result()  # First: not to be opened any more.
-                    self._files.delete_range(ts.KvStore.KeyRange()).result()
-                self._files.write(_UNFINISHED, self._document).result()
-            elif self._files.url.startswith("file:"):  # What lies in a bucket is whole.
-                for chunk in self.blocks((CHUNK, CHUNK)):
-                    if self._name(chunk) in present and not self._is_readable(chunk):
-                        _log.warning(
-                            "%s%s is damaged: painting it again.",
-                            *(self._files.url, self._name(chunk)),
-                        )
-                        self._files.write(self._name(chunk), None).result()
+            documents = [self._files.read(name).result().value for name in (_UNFINISHED, _FINISHED)]
+            if any(documents) or any(self._painted(row).any() for row in range(self._grid[0])):
+                _log.warning(
+                    "%s holds a picture of other arguments, or its %s is damaged: "
+                    "deleting it, everything is painted anew.",
+                    *(self._files.url, _UNFINISHED),
+                )
+                self._files.write(_FINISHED, None).result()  # First: not to be opened any more.
+            self._files.delete_range(ts.KvStore.KeyRange()).result()
+            self._files.write(_UNFINISHED, self._document).result()
 
     def is_begun(self) -> bool:
         """Whether the chunks that may be there are of this very picture."""
@@ -126,33 +118,59 @@ class Store:
         """Whether something lies there that no picture of ours was written to."""
         with _os_errors():
             documents = [self._files.read(name).result().value for name in (_UNFINISHED, _FINISHED)]
-            return bool(self._present()) and not any(MARK.encode() in d for d in documents)
+            if any(MARK.encode() in document for document in documents):
+                return False
+            return bool(self._files.list().result())
 
-    def blocks(self, side: tuple[int, int]) -> list[Window]:
+    def blocks(self, side: tuple[int, int]) -> Blocks:
         """The window cut along a grid whose sides are multiples of CHUNK px."""
-        return render.blocks(self.window, side, self._grid)
+        return Blocks(self.window, side, self._start)
 
-    def missing(self, side: tuple[int, int]) -> list[Window]:
-        """The blocks() that lack any chunk."""
-        with _os_errors():
-            present = self._present()
-        return [
-            window
-            for window in self.blocks(side)
-            if any(
-                self._name(chunk) not in present
-                for chunk in render.blocks(window, (CHUNK, CHUNK), self._grid)
+    def missing(self, blocks: Blocks) -> Blocks:
+        """Those of some blocks() that lack any chunk; a row is looked at when it is asked for."""
+        edges_y, edges_x = (
+            [(edge - first) // CHUNK for edge in edges[:-1]] + [chunks]
+            for edges, first, chunks in zip(
+                (blocks.y, blocks.x), self._origin, self._grid, strict=True
             )
-        ]
+        )
 
-    def missing_bytes(self) -> int:
-        """Bytes that the missing chunks take, uncompressed."""
-        with _os_errors():
-            present = sum(name.startswith("c/") for name in self._present())
-        ends = zip(self._origin, self.window[2:], strict=True)
-        # Without a list of all: too large a picture has very many.
-        chunks = math.prod(-(-(end - first) // CHUNK) for first, end in ends)
-        return (chunks - present) * CHUNK * CHUNK * self.channels
+        def lacking(row: int) -> np.ndarray:
+            chunks = range(edges_y[row], edges_y[row + 1])
+            painted = np.all([self._painted(chunk) for chunk in chunks], axis=0)
+            return ~np.logical_and.reduceat(painted, edges_x[:-1])
+
+        return blocks.where(lacking)
+
+    def missing_bytes(self, free: int) -> int:
+        """Bytes that the missing chunks take, uncompressed; counted until they are seen to fit."""
+        (down, across), chunk = self._grid, CHUNK * CHUNK * self.channels
+        needed = down * across * chunk
+        for row in range(down):
+            if needed <= free:
+                break
+            needed -= int(self._painted(row).sum()) * chunk
+        return needed
+
+    def drop_damaged(self, block: Window) -> bool:
+        """Deletes the chunks of a block that cannot be read, and says so; whether there were any.
+
+        Not of what lies in a bucket: that is whole.
+        """
+        dropped = False
+        if not self._files.url.startswith("file:"):
+            return dropped
+        for chunk in Blocks(block, (CHUNK, CHUNK), self._start):
+            try:
+                with _os_errors():
+                    self._at(chunk).read().result()
+            except OSError:
+                y, x = ((n - at) // CHUNK for n, at in zip(chunk[:2], self._origin, strict=True))
+                name, dropped = f"c/{y}/{x}/0", True
+                _log.warning("%s%s is damaged: painting it again.", self._files.url, name)
+                with _os_errors():
+                    self._files.write(name, None).result()
+        return dropped
 
     def write(self, window: Window, pixels: np.ndarray) -> None:
         """Writes a block of missing(), uint8 [height, width, channels]: durable on return.
@@ -172,7 +190,7 @@ class Store:
         """Pixels of finished chunks: uint8 [height, width, channels]."""
         pixels = np.empty((*window.shape, self.channels), np.uint8)
         # One by one: TensorStore would hold all of them at once.
-        for chunk in render.blocks(window, (CHUNK, CHUNK), self._grid):
+        for chunk in Blocks(window, (CHUNK, CHUNK), self._start):
             y, x = chunk.y0 - window.y0, chunk.x0 - window.x0
             with _os_errors():
                 part = self._at(chunk).read().result()
@@ -194,19 +212,15 @@ class Store:
     def _at(self, window: Window) -> ts.TensorStore:
         return self._array[window.y0 : window.y1, window.x0 : window.x1]
 
-    def _present(self) -> set[str]:
-        return {name.decode() for name in self._files.list().result()}
-
-    def _name(self, chunk: Window) -> str:
-        y, x = ((n - first) // CHUNK for n, first in zip(chunk[:2], self._origin, strict=True))
-        return f"c/{y}/{x}/0"
-
-    def _is_readable(self, chunk: Window) -> bool:
-        try:
-            self.read(chunk)
-        except OSError:
-            return False
-        return True
+    def _painted(self, row: int) -> np.ndarray:
+        """Which chunks of a row are there: bool [columns]."""
+        painted = np.zeros(self._grid[1], bool)
+        with _os_errors():
+            # From c/3/ up to c/30, which follows c/3/9...: the slash is the character before 0.
+            names = self._files.list(ts.KvStore.KeyRange(f"c/{row}/", f"c/{row}0")).result()
+        columns = [int(m[1]) for name in names if (m := re.fullmatch(rb"c/\d+/(\d+)/0", name))]
+        painted[[column for column in columns if column < len(painted)]] = True
+        return painted
 
 
 @contextlib.contextmanager

@@ -186,7 +186,7 @@ def _most_sensitive(
       lines: [M, K, R, B].
       halves: [N, 3] of them, at the start, in the middle and at the end of each interval.
     """
-    tile = render.tile_on(mesh)
+    tile, every = render.tile_on(mesh), render.patches(mesh, render.tiling(mesh).patch)
     down, across = (n * render.tiling(mesh).tile for n in mesh.devices.shape)
     kept = np.empty((len(halves), KEPT), np.int32)
 
@@ -196,7 +196,7 @@ def _most_sensitive(
         sides = _exact_and_guessed(lines, halves[some])
         for first in range(0, len(partners), across):
             columns = partners[first : first + across]
-            true, wrong = (np.asarray(tile(image, side, columns)) for side in sides)
+            true, wrong = (np.asarray(tile(image, side, columns, *every)) for side in sides)
             errors[:, first : first + across] = np.abs(true - wrong).max(axis=-1)
         parts = errors.reshape(down, KEPT, -1)
         kept[some] = parts.argmax(axis=-1) + np.arange(KEPT) * parts.shape[-1]

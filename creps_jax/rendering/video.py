@@ -16,11 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from creps_jax import disk
 from creps_jax.model import biline
 from creps_jax.rendering import render as rendering
 from creps_jax.rendering import warp as warping
+from creps_jax.rendering.checks import is_number, is_whole
 from creps_jax.rendering.latents import draw_z
 from creps_jax.rendering.painter import Painter, Plan
+from creps_jax.rendering.windows import Blocks
 
 # Time.
 
@@ -111,10 +114,16 @@ def walk(
       label, truncation: of Painter.latents().
 
     Raises:
-      ValueError: what Painter.latents() raises, at once.
+      ValueError: what Painter.latents() raises, at once; or there are no seeds, or no such
+        interpolation.
     """
+    if not isinstance(interpolation, str) or interpolation not in INTERPOLATIONS or not len(seeds):
+        raise ValueError(
+            f"interpolation={interpolation!r} must be one of {', '.join(INTERPOLATIONS)}, of one "
+            f"seed at least, got {len(seeds)}"
+        )
     ws = np.stack([painter.latents(seed, label, truncation) for seed in seeds])
-    if len(seeds) == 1:
+    if len(set(seeds)) == 1:
         return itertools.repeat(painter.image(ws[0]), timing.frames)
     basis, u = INTERPOLATIONS[interpolation], timing.along(len(seeds))
     if basis is None:
@@ -129,6 +138,7 @@ def walk(
 # The camera.
 
 MIN_ZOOM = 0.001
+MAX_DEGREES = 360_000.0
 MAX_SAMPLES = 64  # that a pixel and axis takes by default
 
 
@@ -150,16 +160,25 @@ def travel(keys: Sequence[Camera], timing: Timing) -> list[Camera]:
     """The camera of every frame; the way back of a loop turns by half a turn at most.
 
     Raises:
-      ValueError: a number of a key-frame is out of range.
+      ValueError: a number of a key-frame is out of range, or there are no key-frames.
     """
+    if not keys:
+        raise ValueError("give one key-frame of the camera at least")
     for y, x, zoom, degrees in keys:
+        if not all(map(is_number, (y, x, zoom, degrees))):
+            raise ValueError(
+                f"y,x,zoom,degrees = {y},{x},{zoom},{degrees} must be finite numbers that float32 "
+                "can hold"
+            )
         if not (0 <= y <= 1 and 0 <= x <= 1 and MIN_ZOOM <= zoom <= rendering.MAX_SIDE_PX):
             raise ValueError(
                 f"y,x,zoom = {y:g},{x:g},{zoom:g}: y and x must be from 0 to 1, zoom from "
                 f"{MIN_ZOOM:g} to {rendering.MAX_SIDE_PX}"
             )
-        if not math.isfinite(degrees):
-            raise ValueError(f"degrees = {degrees:g} must be a finite number")
+        if abs(degrees) > MAX_DEGREES:
+            raise ValueError(
+                f"degrees = {degrees:g} must be from {-MAX_DEGREES:g} to {MAX_DEGREES:g}"
+            )
     first, last = keys[0], keys[-1]
     turns = round((last.degrees - first.degrees) / 360.0)
     following = [*keys[1:], first._replace(degrees=first.degrees + 360.0 * turns)]
@@ -211,6 +230,8 @@ def plan(
     Raises:
       ValueError: the zoom is too deep for float32, or what Painter.plan() raises.
     """
+    if supersample is not None and not (is_whole(supersample) and supersample > 0):
+        raise ValueError(f"supersample={supersample!r} must be a whole number from 1 up")
     whole = [n * camera.zoom for n in size]  # Height and width of the whole image at this zoom, px.
     factors = rendering.antialiasing(whole, painter.shape)
     most = rendering.MAX_SIDE_PX / max(size) / (supersample or max(factors))
@@ -262,7 +283,7 @@ def _pictures(
         tables = painter.tables(images[0], seen)  # Of all that a turning camera sees of an image.
         for image, plan in zip(images, seen, strict=True):
             frame = np.empty((*plan.size, painter.generator.config.image_channels), np.uint8)
-            windows = rendering.blocks(plan.window, painter.block)
+            windows = Blocks(plan.window, painter.block)
             for (y0, x0, y1, x1), pixels in painter.paint(image, plan, windows, tables=tables):
                 frame[y0:y1, x0:x1] = pixels
             yield frame
@@ -281,10 +302,20 @@ class Format(NamedTuple):
     pixels: str
     multiple: int  # of height and width, px
     max_side_px: int
+    max_fps: int
+
+    def check_fps(self, fps: int) -> None:
+        """Raises ValueError if so many frames a second are not shown as they should be."""
+        if not is_whole(fps) or not 1 <= fps <= self.max_fps:
+            why = ": browsers show frames of less than 20 ms slowly" * (self.container == "webp")
+            raise ValueError(
+                f"fps={fps!r} must be a whole number from 1 to {self.max_fps} in a "
+                f".{self.container}{why}"
+            )
 
     def check(self, height: int, width: int) -> None:
         """Raises ValueError if frames of this size do not fit."""
-        _, _, _, k, most = self
+        k, most = self.multiple, self.max_side_px
         if not all(n % k == 0 and n <= most for n in (height, width)):
             fitting = "x".join(str(min(-(-n // k) * k, most)) for n in (height, width))
             raise ValueError(
@@ -294,8 +325,8 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    ".mp4": Format("mp4", "libx264", "yuv420p", 2, 16384),  # H.264
-    ".webp": Format("webp", "libwebp_anim", "bgra", 1, 16383),
+    ".mp4": Format("mp4", "libx264", "yuv420p", 2, 16384, 240),  # H.264
+    ".webp": Format("webp", "libwebp_anim", "bgra", 1, 16383, 50),
 }
 
 
@@ -338,11 +369,18 @@ def write(
       crf: of H.264, from 0 (best) to 51 (smallest).
 
     Raises:
-      ValueError: the suffix is of no format, or the size does not fit it.
+      ValueError: the suffix is of no format, the size or the rate does not fit it, or there are
+        no frames.
       ImportError: PyAV is missing.
+      OSError: the file cannot be written.
     """
     av, kind, frames = import_av(), format_of(path), iter(frames)
-    first = next(frames)
+    kind.check_fps(fps)
+    if not is_whole(crf) or not 0 <= crf <= 51:
+        raise ValueError(f"crf={crf!r} must be a whole number from 0 to 51")
+    first = next(frames, None)
+    if first is None:
+        raise ValueError(f"{path}: there are no frames to write")
     height, width, channels = first.shape
     kind.check(height, width)
     if kind.container == "mp4":
@@ -366,6 +404,7 @@ def write(
                 picture = picture.reformat(format=kind.pixels, dst_colorspace="ITU709")
                 container.mux(stream.encode(picture))
             container.mux(stream.encode())
-        os.replace(temporary, path)
+        disk.sync(temporary)
+        disk.rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ float64 with pixel centres at whole numbers; t a position (coordinates.py).
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,11 +23,12 @@ from creps_jax.model import biline, coordinates
 from creps_jax.rendering import render
 from creps_jax.rendering.checks import is_number
 from creps_jax.rendering.maps import Map, Named, broadcasts, check_map, named
-from creps_jax.rendering.render import Window
 from creps_jax.rendering.tables import TOLERANCE, Range, Table, between, evaluate, make_tables
+from creps_jax.rendering.windows import Blocks, Window
 
-GROUP = 256  # pixels decoded at a time: each has K x R x B features of its own
+PATCH = 16  # px; patches are decoded at a time: each pixel has K x R x B features of its own
 OVERVIEW = 65  # points a side at which a map is looked at as a whole
+FAR = 1e30  # positions that are looked at: float32 holds them
 
 
 # Maps. All keep the centre of the picture in its place.
@@ -263,7 +264,7 @@ def stream(
     image: biline.Image,
     picture: Warped,
     tables: tuple[Table, Table],
-    windows: Sequence[Window],
+    windows: Iterable[Window],
     mesh: Mesh,
 ) -> Iterator[tuple[Window, np.ndarray]]:
     """Yields every window with its pixels, float32 [height, width, channels]; see render.stream."""
@@ -271,14 +272,15 @@ def stream(
     tile = tuple(n * side for n in mesh.devices.shape)
     rows, columns = tables
 
-    def compute_tile(i: int, j: int) -> np.ndarray:
+    def compute_tile(i: int, j: int, inside: Window) -> np.ndarray:
         h, w = (
             picture.samples(axis, k * n, (k + 1) * n)
             for axis, (k, n) in enumerate(zip((i, j), tile, strict=True))
         )
         y, x = picture.positions(h[:, None], w[None, :])
         places = *rows.place(y), *columns.place(x)
-        return np.asarray(tile_on(mesh)(image, rows.lines, columns.lines, *places))
+        needed = render.patches(mesh, PATCH, inside)
+        return np.asarray(tile_on(mesh)(image, rows.lines, columns.lines, *places, *needed))
 
     with render.worker_threads(threads) as submit:
         submit_tile = functools.partial(submit, compute_tile)
@@ -319,7 +321,7 @@ def _reach(picture: Warped, window: Window) -> tuple[Range, Range]:
     lows, highs = [], []
     samples = Window(*(n * k for n, k in zip(window, picture.supersample * 2, strict=True)))
     # Some at a time: a window may be a whole picture.
-    for y0, x0, y1, x1 in render.blocks(samples):
+    for y0, x0, y1, x1 in Blocks(samples):
         h, w = picture.samples(0, y0, y1), picture.samples(1, x0, x1)
         both = np.stack(picture.positions(h[:, None], w[None, :]))
         if not np.isfinite(both).all():
@@ -343,7 +345,7 @@ def _overview(picture: Warped) -> tuple[Range, Range]:
     both = picture.positions(h[:, None], w[None, :])
     y, x = (
         Range(float(t.min(initial=0.0)), float(t.max(initial=1.0)))
-        for t in (t[np.isfinite(t)] for t in both)
+        for t in (np.clip(t[np.isfinite(t)], -FAR, FAR) for t in both)
     )
     return y, x
 
@@ -359,23 +361,31 @@ def _join(ranges: Sequence[tuple[Range, Range]]) -> tuple[Range, Range]:
 
 @functools.cache
 def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
-    """image, tables [M, K, R, B], places of rows and columns [r T, c T] -> [r T, c T, channels]."""
+    """image, tables [M, K, R, B], places of rows and columns [r T, c T] -> [r T, c T, channels].
+
+    The last arguments are of render.patches(): the pixels of no such patch are 0.
+    """
     specs = sharding.PARTITION_SPECS
 
     def pixel(image, row_table, column_table, m, f, n, g):
         row, column = between(row_table, m, f), between(column_table, n, g)
         return biline.pixel(image.pixels, image.pixel_styles, row, column)
 
-    def tile(image, row_table, column_table, *places):
-        of_group = jax.vmap(functools.partial(pixel, image, row_table, column_table))
-        groups = [place.reshape(-1, GROUP) for place in places]
-        pixels = jax.lax.map(lambda group: of_group(*group), groups)
-        return pixels.reshape(*places[0].shape, -1)
+    def tile(image, row_table, column_table, m, f, n, g, down, across):
+        of_patch = jax.vmap(functools.partial(pixel, image, row_table, column_table))
+
+        def decode(i, j):
+            start, size = (i * PATCH, j * PATCH), (PATCH, PATCH)
+            places = [jax.lax.dynamic_slice(place, start, size).ravel() for place in (m, f, n, g)]
+            return of_patch(*places).reshape(*size, -1)
+
+        return render.in_patches(decode, m.shape, down[0], across[0])
 
     tiles = jax.shard_map(
         tile,
         mesh=mesh,
-        in_specs=(*[specs["image"]] * 3, *[specs["pixels"]] * 4),
+        in_specs=(*[specs["image"]] * 3, *[specs["pixels"]] * 4, specs["rows"], specs["columns"]),
         out_specs=specs["pixels"],
+        check_vma=False,  # Loops of as many steps as each device needs.
     )
     return jax.jit(tiles, compiler_options=render.tiling(mesh).options)

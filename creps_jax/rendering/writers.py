@@ -24,7 +24,6 @@ from typing import NamedTuple, TextIO
 import numpy as np
 
 from creps_jax.rendering import encoders
-from creps_jax.rendering.render import Window
 from creps_jax.rendering.store import (
     CHUNK,
     MARK,
@@ -35,9 +34,10 @@ from creps_jax.rendering.store import (
     read_document,
     signature,
 )
+from creps_jax.rendering.windows import Blocks, Window
 
 # Windows in the frame's px -> each with its pixels, uint8 [height, width, channels], in any order.
-Paint = Callable[[list[Window]], Iterator[tuple[Window, np.ndarray]]]
+Paint = Callable[[Blocks], Iterator[tuple[Window, np.ndarray]]]
 
 _ENCODERS = {
     ".png": encoders.encode_png,
@@ -67,7 +67,8 @@ def write(
 
     Args:
       path: .png, .tif, .tiff, .dzi or .zarr; the last may also be at gs:// or s3://.
-      paint: called once at most, with the blocks of this part that lack any chunk.
+      paint: called with the blocks of this part that lack any chunk, and once more with those of
+        earlier runs that turn out to be damaged, if there are any.
       block: height and width of what is painted at a time, px: multiples of CHUNK.
       part: index and count of the parts that the blocks are dealt out to.
       encoded: told how many pixels go into the output, once all are painted, as they do.
@@ -90,14 +91,16 @@ def write(
                 lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(output.partial)
             return True
-        blocks, missing = store.blocks(block), set(store.missing(block))
-        own = set(blocks[len(blocks) * index // count : len(blocks) * (index + 1) // count])
-        if share := [window for window in blocks if window in own & missing]:
-            _paint(store, paint, share)
-        if store.missing((CHUNK, CHUNK)):
-            lost = own & set(store.missing(block))
-            if lost:
-                raise OSError(f"{path}: {len(lost)} painted blocks were lost; run the same again")
+        own = store.blocks(block).share(index, count)
+        painted = _paint(store, paint, store.missing(own))
+        # Last, as it takes time: chunks of earlier runs may be damaged.
+        damaged = np.zeros(own.grid, bool)
+        for window in own.where(lambda row: ~painted[row]):
+            damaged[own.place(window)] = store.drop_damaged(window)
+        _paint(store, paint, own.where(damaged.__getitem__))
+        if store.missing(store.blocks(block)):
+            if lost := len(store.missing(own)):
+                raise OSError(f"{path}: {lost} painted blocks were lost; run the same again")
             return False
         lock(fcntl.LOCK_EX)  # Others may have painted their last chunk just now, too.
         if not is_finished(path, picture.key):
@@ -134,9 +137,10 @@ def check(path: str | os.PathLike, picture: Picture) -> None:
         folder = encoders.dzi_tiles(output.path)
     if folder.is_dir() and not (MARK.encode() in _head(output) or output.has_leftovers()):
         raise FileExistsError(f"{folder} was not written by creps: move it away")
-    free, needed = shutil.disk_usage(output.path.parent).free, 0
-    if output.encode is not None:  # How small compressed chunks will be is not known.
-        needed = output.store(picture).missing_bytes()
+    if output.encode is None:  # How small compressed chunks will be is not known.
+        return
+    free = shutil.disk_usage(output.path.parent).free
+    needed = output.store(picture).missing_bytes(free)
     if needed > free:
         raise OSError(
             f"{path}: what is still to be painted takes {needed / 1e6:,.0f} MB for a while, "
@@ -262,15 +266,23 @@ def _try_lock(file: TextIO) -> bool:
 # From blocks to the output.
 
 
-def _paint(store: Store, paint: Paint, windows: list[Window]) -> None:
-    wanted = set(windows)
-    for window, pixels in paint(windows):
-        if window not in wanted:
+def _paint(store: Store, paint: Paint, blocks: Blocks) -> np.ndarray:
+    """Paints the blocks; which of their grid were painted: bool [rows, columns]."""
+    painted = np.zeros(blocks.grid, bool)
+    if not blocks:
+        return painted
+    for window, pixels in paint(blocks):
+        place = blocks.place(window)
+        if place is None or painted[place] or window not in blocks:
             raise ValueError(f"painted {window}, which was not asked for")
         store.write(window, pixels)
-        wanted.remove(window)
-    if wanted:
-        raise ValueError(f"{len(wanted)} of {len(windows)} windows were not painted: {min(wanted)}")
+        painted[place] = True
+    left = blocks.where(lambda row: ~painted[row])
+    if left:
+        raise ValueError(
+            f"{len(left)} of {len(blocks)} windows were not painted: {next(iter(left))}"
+        )
+    return painted
 
 
 def _finish(output: _Output, store: Store) -> None:

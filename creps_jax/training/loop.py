@@ -314,6 +314,7 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
 
     Raises:
       MemoryError: the devices have less memory than a step needs.
+      OSError: the disk fails, or is full; what was saved before is still there.
       Diverged: the run is not worth going on with; the last good checkpoint is kept, and named.
     """
     config = run.config
@@ -347,6 +348,7 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
                 phases = phases_of(run.task, run.step)
                 run.state, metrics = train_step(run.task, phases, run.state, batch)
             run.step += 1
+            run.checkpoints.check()
             reporter.step(run.step, metrics)
             if after_step:
                 with reporter.pause():

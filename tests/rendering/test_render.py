@@ -20,7 +20,8 @@ from creps_jax.model.generator import Generator
 from creps_jax.rendering import latents, warp
 from creps_jax.rendering import render as module
 from creps_jax.rendering.painter import Painter
-from creps_jax.rendering.render import Window, blocks, resolve_window, to_uint8
+from creps_jax.rendering.render import resolve_window, to_uint8
+from creps_jax.rendering.windows import Blocks, Window
 
 RESOLUTION = 16
 TILE = 128
@@ -141,7 +142,7 @@ def test_no_device_waits_for_another_one(model):
     axis = np.zeros(len(t), np.int32)
     for function, arguments in [
         (module.lines_on(mesh), (image, t, axis)),
-        (module.tile_on(mesh), (image, rows, columns)),
+        (module.tile_on(mesh), (image, rows, columns, *module.patches(mesh, 8))),
     ]:
         compiled = function.lower(*arguments).compile().as_text()
         assert "num_partitions=8" in compiled
@@ -158,8 +159,8 @@ def test_float32_products_are_float32_on_accelerators_too(model, precision):
     table, place, share = lines, np.zeros((TILE, TILE), np.int32), np.zeros((TILE, TILE), "f4")
     for function, arguments in [
         (module.lines_on(mesh), (image, t, np.zeros(TILE, np.int32))),
-        (module.tile_on(mesh), (image, lines, lines)),
-        (warp.tile_on(mesh), (image, table, table, place, share, place, share)),
+        (module.tile_on(mesh), (image, lines, lines, *module.patches(mesh, 8))),
+        (warp.tile_on(mesh), (image, table, table, *[place, share] * 2, *module.patches(mesh, 8))),
     ]:
         program = function.lower(*arguments).as_text()
         products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
@@ -173,7 +174,7 @@ def test_float32_products_are_float32_on_accelerators_too(model, precision):
 
 def test_streamed_tiles_are_the_whole_whatever_their_cut_and_order(painter, whole):
     image, plan = painter.image(painter.latents(0)), painter.plan(FRAME)
-    windows = blocks(plan.window, (50, 64), origin=(7, 0))
+    windows = list(Blocks(plan.window, (50, 64), origin=(7, 0)))
     assert len(windows) == 7 * 3
     parts = dict(painter.paint(image, plan, windows[::-1], np.float32))
     assert parts.keys() == set(windows)
@@ -201,7 +202,7 @@ def test_strips_of_bounded_bytes_paint_the_same_bits(painter, monkeypatch):
     expected = paint(painter, 0, plan.size)
     computed = count_lines(monkeypatch)
     monkeypatch.setattr(module, "LINES_BYTES", 1)
-    for window, pixels in painter.paint(image, plan, blocks(plan.window, (TILE, TILE)), np.float32):
+    for window, pixels in painter.paint(image, plan, Blocks(plan.window, (TILE, TILE)), np.float32):
         y0, x0, y1, x1 = window
         np.testing.assert_array_equal(pixels, expected[y0:y1, x0:x1])
     # Columns once, rows anew for every strip.
@@ -412,8 +413,8 @@ def test_no_window_is_the_whole_frame():
 
 
 def test_blocks_cover_a_window_once_along_the_grid():
-    windows = blocks(Window(5, 0, 13, 9), (4, 6), origin=(1, 0))
-    assert windows == [(5, 0, 9, 6), (5, 6, 9, 9), (9, 0, 13, 6), (9, 6, 13, 9)]
+    windows = Blocks(Window(5, 0, 13, 9), (4, 6), origin=(1, 0))
+    assert [*windows] == [(5, 0, 9, 6), (5, 6, 9, 9), (9, 0, 13, 6), (9, 6, 13, 9)]
 
 
 OTHER_PLANS = [

@@ -108,6 +108,16 @@ def test_a_loop_ends_one_step_before_its_start(basis):
     np.testing.assert_allclose(steps, np.tile(steps[:4], 3), atol=1e-12)
 
 
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_a_walk_may_come_back_to_a_seed(painter, interpolation):
+    walk = list(video.walk(painter, [0, 5, 0, 0], Timing(7), interpolation))
+    first, other = (painter.image(painter.latents(seed)) for seed in (0, 5))
+    for image, expected in ((walk[0], first), (walk[2], other), (walk[4], first), (walk[6], first)):
+        assert_same_images(image, expected)
+    still = list(video.walk(painter, [3, 3], Timing(4)))
+    assert all(image is still[0] for image in still)
+
+
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_curve_through_a_straight_line_of_latents_is_that_line(loop):
     u = Timing(31).along(4) if not loop else 1 + np.linspace(0, 1, 11)
@@ -327,7 +337,53 @@ def test_frames_are_written_as_they_come(film, tmp_path, name):
     video.write(tmp_path / name, frames(), fps=24)
 
 
+def test_a_webp_has_at_most_50_frames_a_second_as_browsers_slow_shorter_ones_down(film, tmp_path):
+    video.write(tmp_path / "fast.webp", film, fps=50)
+    with PIL.Image.open(tmp_path / "fast.webp") as image:
+        image.seek(1)
+        image.load()
+        assert image.info["duration"] == 20
+    with pytest.raises(ValueError, match=r"fps=51 must be .* from 1 to 50 in a \.webp: browsers"):
+        video.write(tmp_path / "faster.webp", film, fps=51)
+    video.write(tmp_path / "fast.mp4", film, fps=60)
+    assert names(tmp_path) == ["fast.mp4", "fast.webp"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fps": 0}, "fps=0 must be"),
+        ({"fps": 2.5}, "fps=2.5 must be"),
+        ({"fps": float("nan")}, "fps=nan must be"),
+        ({"fps": 241}, r"from 1 to 240 in a \.mp4$"),
+        ({"crf": 52}, "crf=52 must be"),
+        ({"crf": "18"}, "crf='18' must be"),
+        ({"frames": []}, "there are no frames"),
+    ],
+)
+def test_what_a_file_cannot_be_written_of_is_named(film, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        video.write(tmp_path / "film.mp4", **{"frames": film, "fps": 24, **change})
+    assert names(tmp_path) == []
+
+
 # The command.
+
+
+def test_a_seed_may_come_again_in_a_walk_and_in_a_grid(workdir, tmp_path):
+    out = tmp_path / "walk.mp4"
+    again = ("--seeds=0,5,0,5", "--grid=1x2", "--easing=linear")
+    assert creps_video(workdir, out, *again).exit_code == 0
+    with av.open(out) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 5 and frames[0].shape == (32, 64, 3)
+    assert psnr(frames[0], frames[-1]) > 30  # Each cell's seed is the same at both ends.
+    assert psnr(frames[0][:, :32], frames[0][:, 32:]) < 30
+
+
+def test_the_rate_of_a_webp_is_limited_by_name(workdir, tmp_path):
+    result = creps_video(workdir, tmp_path / "walk.webp", "--fps=60")
+    assert_refused(result, "--fps", "fps=60", "from 1 to 50", ".webp", "20 ms")
 
 
 def test_the_command_writes_the_walk_it_says(workdir, tmp_path):
@@ -364,12 +420,16 @@ def test_the_ways_offered_are_those_there_are():
         ("--camera=a,.5,1", ("y,x,zoom,degrees", "got 'a,.5,1'")),
         ("--camera=.5,1.5,1", ("0.5,1.5,1", "from 0 to 1")),
         ("--camera=.5,.5,0", ("0.5,0.5,0", "zoom from 0.001")),
-        ("--camera=nan,.5,1", ("nan,0.5,1", "from 0 to 1")),
-        ("--camera=.5,.5,1,inf", ("degrees = inf", "finite")),
+        ("--camera=nan,.5,1", ("nan,0.5,1", "finite")),
+        ("--camera=.5,.5,1,inf", ("0.5,0.5,1.0,inf", "finite")),
+        ("--camera=.5,.5,1,9e307;.5,.5,1,-9e307", ("9e+307", "float32")),
+        ("--camera=.5,.5,1,1e6", ("degrees = 1e+06", "from -360000 to 360000")),
+        ("--camera=.5,.5,1e400", ("0.5,0.5,inf,0.0", "finite")),
         ("--camera=.5,.5,1;.5,.5,4e4", ("zoom 40000", "at most 32768", "float32")),
         ("--supersample=0", ("supersample=0", "from 1 up")),
         ("--class=1", ("num_classes=0", "got class 1")),
         ("--truncation=-1", ("from 0 up", "got -1")),
+        ("--truncation=1e39", ("from 0 up to 3.40282e+38", "got 1e+39")),
     ],
 )
 def test_a_wrong_option_is_named_with_its_value(workdir, tmp_path, argument, parts):

@@ -25,7 +25,7 @@ import zarr
 from sklearn.datasets import load_sample_images
 
 from creps_jax.rendering import encoders, writers
-from creps_jax.rendering.render import Window
+from creps_jax.rendering.windows import Window
 from creps_jax.rendering.writers import CHUNK, Picture, check, is_finished, write
 
 SUFFIXES = [".png", ".tif", ".dzi", ".zarr"]
@@ -51,7 +51,7 @@ class Painter:
 
     def __call__(self, windows):
         self.asked += windows
-        for window in reversed(windows):
+        for window in reversed([*windows]):
             if len(self.painted) == self.limit:
                 raise KeyboardInterrupt
             self.before()
@@ -216,7 +216,8 @@ def test_a_block_is_asked_for_again_if_any_chunk_is_missing(tmp_path):
 
 def test_black_is_painted_once(tmp_path):
     def black(windows):
-        yield windows[0], np.zeros((*windows[0].shape, 3), np.uint8)
+        window = next(iter(windows))
+        yield window, np.zeros((*window.shape, 3), np.uint8)
         raise KeyboardInterrupt
 
     path = tmp_path / "a.zarr"
@@ -233,8 +234,11 @@ def test_black_is_painted_once(tmp_path):
     [
         (lambda windows: [], "4 of 4 windows were not painted"),
         (lambda windows: [(Window(300, 700, 301, 701), pixels_of(WINDOW))], "not asked for"),
-        (lambda windows: [(windows[0], np.zeros((1, 1, 3), np.uint8))], r"\(1, 1, 3\).*must be"),
-        (lambda windows: [(windows[0], pixels_of(windows[0]) / 1.0)], "float64"),
+        (
+            lambda windows: [(next(iter(windows)), np.zeros((1, 1, 3), np.uint8))],
+            r"\(1, 1, 3\).*must be",
+        ),
+        (lambda windows: [(w, pixels_of(w) / 1.0) for w in windows], "float64"),
     ],
 )
 def test_what_was_not_asked_for_is_an_error(tmp_path, wrong, message):

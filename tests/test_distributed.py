@@ -1,0 +1,206 @@
+"""Several processes as one program: how they are found, and how all end when one of them does."""
+
+import concurrent.futures
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from creps_jax import distributed
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Steps as training has them: a collective in each, and a question whether to stop.
+BODY = """
+import os, signal, sys
+import numpy as np
+from jax.experimental import multihost_utils
+from creps_jax import distributed
+
+coordinator, process, doer, deed, silence_sec, wait_sec = sys.argv[1:]
+distributed._SILENCE_SEC = int(silence_sec)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+own, guard = os.getpid, os.getppid
+with distributed.joined(
+    distributed.cluster_of(coordinator, 2, int(process), {}), int(wait_sec)
+):
+    for step in range(10**6 if deed else 5):
+        multihost_utils.process_allgather(np.float32(step))
+        if multihost_utils.reached_preemption_sync_point(step):
+            print(f"stopped at {step}", file=sys.stderr)
+            sys.exit(distributed.STOPPED)
+        if step == 3:
+            print("running", file=sys.stderr, flush=True)
+            if doer in (process, "both"):
+                exec(deed)
+"""
+
+
+def start(coordinator, process, doer="", deed="", silence_sec=8, wait_sec=60):
+    arguments = [coordinator, process, doer, deed, silence_sec, wait_sec]
+    return subprocess.Popen(
+        [sys.executable, "-c", BODY, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": ""},  # One device each.
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@contextlib.contextmanager
+def two(*body):
+    """Both processes; none is left."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    both = [start(address, process, *body) for process in range(2)]
+    try:
+        yield both
+    finally:
+        for process in both:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def until_running(process):
+    for line in process.stderr:
+        if line == "running\n":
+            return
+
+
+def ends(*body):
+    """Exit code and last words of each process, and for how long the last outlived the deed."""
+    with two(*body) as both:
+        until_running(both[int(body[:1] == ("0",))])
+        done = time.monotonic()
+        told = [process.communicate(timeout=60)[1] for process in both]
+        return [process.returncode for process in both], told, time.monotonic() - done
+
+
+LOST, FAILED, STOPPED = distributed.LOST, distributed.FAILED, distributed.STOPPED
+NAMED = r"Error: process {} of 2 \(\S+\) {}; start all processes again with the same commands"
+KILLED, GONE = (NAMED.format("{0}", how) for how in ("was killed by signal 9", "is lost"))
+TOLD = r"Error: process {} of 2 \(\S+\) ended with an error; its message says why"
+KILL, FREEZE = (f"os.kill(own(), signal.SIG{name})" for name in ("KILL", "STOP"))
+ERROR, RAISE = "sys.exit('Error: no images')", "raise RuntimeError('a bug')"
+
+# Who does what -> exit codes, and how standard error ends, of each process.
+CASES = {
+    "nothing": ((), (0, 0), ("", "")),
+    "the child of 1 is killed": (("1", KILL), (LOST, LOST), (GONE, KILLED)),
+    "the child of 0 is killed": (("0", KILL), (LOST, LOST), (KILLED, GONE)),
+    "the guard of 1 is killed": (
+        ("1", "os.kill(guard(), signal.SIGKILL)"),
+        (LOST, -signal.SIGKILL),
+        (GONE, ""),
+    ),
+    "1 tells an error": (("1", ERROR), (FAILED, FAILED), (TOLD, "Error: no images")),
+    "0 tells an error": (("0", ERROR), (FAILED, FAILED), ("Error: no images", TOLD)),
+    "both tell an error": (("both", ERROR), (FAILED, FAILED), ("Error: no images",) * 2),
+    "1 has a bug": (("1", RAISE), (LOST, LOST), (GONE, "RuntimeError: a bug")),
+    "a request to 1": (
+        ("1", "os.kill(guard(), signal.SIGINT)"),
+        (STOPPED, STOPPED),
+        ("stopped at", "stopped at"),
+    ),
+    "a request to all": (  # As SLURM does it: to the guards and to what they guard.
+        ("both", "os.killpg(guard(), signal.SIGTERM)"),
+        (STOPPED, STOPPED),
+        ("stopped at", "stopped at"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """What became of all cases: they mostly wait, so some run at once."""
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        started = {name: pool.submit(ends, *body) for name, (body, _, _) in CASES.items()}
+        return {name: future.result() for name, future in started.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_when_one_process_ends_all_do_and_say_why(outcomes, case):
+    body, codes, last_lines = CASES[case]
+    actual_codes, told, seconds = outcomes[case]
+    assert tuple(actual_codes) == codes, told
+    assert seconds < 20
+    for pattern, text in zip(last_lines, told, strict=True):
+        last = ["", *(line for line in text.splitlines() if line != "running")][-1]
+        assert re.match(pattern.format(*body[:1]), last) and bool(pattern) == bool(last), text
+        assert "stack trace" not in text
+
+
+def test_all_stop_at_one_step(outcomes):
+    for case in ("a request to 1", "a request to all"):
+        first, second = (re.search(r"stopped at (\d+)", text)[1] for text in outcomes[case][1])
+        assert first == second
+
+
+def test_a_frozen_process_is_lost():
+    for frozen in (0, 1):
+        with two(str(frozen), FREEZE, 3) as both:
+            _, told = both[1 - frozen].communicate(timeout=60)
+            assert both[1 - frozen].returncode == LOST
+            assert re.match(GONE.format(frozen), told.splitlines()[-1])
+
+
+def test_a_second_request_acts_at_once():
+    with two("1", "import time; time.sleep(600)") as both:
+        until_running(both[1])
+        for _ in range(2):
+            both[1].send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        both[1].communicate(timeout=10)
+        assert both[1].returncode == 128 + signal.SIGTERM
+
+
+def test_a_coordinator_that_cannot_be_reached_is_named():
+    process = start("127.0.0.1:1", 1, wait_sec=2)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == FAILED
+    assert "Error: the processes did not all meet at 127.0.0.1:1 within 2 s" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("h:1", 2, None), "belong together"),
+        (("auto", 2, 0), "belong together"),
+        (("h", 2, 0), "must be HOST:PORT"),
+        (("h:65536", 2, 0), "a port from 1 to 65535"),
+        (("h:1", 2, 2), r"--process=2 must be one of 0..1"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_errors(flags, message):
+    with pytest.raises(ValueError, match=message):
+        distributed.cluster_of(*flags, {})
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "4"}, False),  # A batch script.
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "n[1-4]"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"MEGASCALE_NUM_SLICES": "2"}, True),
+    ],
+)
+def test_the_environment_tells_of_several_processes(environment, several):
+    assert distributed.cluster_of(None, None, None, environment) == ({} if several else None)
+
+
+def test_a_variable_that_is_not_a_number_is_named():
+    with pytest.raises(ValueError, match="OMPI_COMM_WORLD_SIZE=two must be a number"):
+        distributed.cluster_of(None, None, None, {"OMPI_COMM_WORLD_SIZE": "two"})
