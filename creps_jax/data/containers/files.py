@@ -23,10 +23,10 @@ from creps_jax.data.decode import UnreadableError
 
 # HEIC is not read, but an image that is left out must be told.
 IMAGE_SUFFIXES = (
-    *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2"),
-    *(".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm"),
-    *(".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
-)
+    ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2",
+    ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm",
+    ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 MAX_FILE_BYTES = 3 * 2**28  # of one file, unpacked: more is no image but a bomb
 
 _log = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ class Files(abc.ABC):
         if matched.unknown:
             _log.warning(
                 "The labels are also of %d files that are no images here, such as %s.",
-                *(len(matched.unknown), matched.unknown[0]),
+                len(matched.unknown),
+                matched.unknown[0],
             )
         return matched.labels or None
 
