@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from sklearn.datasets import load_sample_images
 
 from creps_jax.data.containers.schemes import open_container
@@ -47,6 +47,8 @@ def image_files() -> list[bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6
     frames = [photo.quantize(), photo.rotate(90).quantize()]
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "x" * 2**21, zip=True)
     square = photo.crop((0, 0, SIDE, SIDE))
     forms: list[tuple[Image.Image, str, dict]] = [
         (square, "png", {}),
@@ -68,6 +70,15 @@ def image_files() -> list[bytes]:
         (photo, "tiff", {"compression": "tiff_lzw"}),
         (photo.convert("CMYK"), "tiff", {"compression": "jpeg"}),
         (sixteen, "tiff", {"compression": "tiff_deflate"}),
+        (photo, "avif", {"exif": exif}),
+        (photo, "jpeg2000", {}),
+        (square, "ico", {}),
+        (photo, "tga", {"compression": "tga_rle"}),
+        (photo, "ppm", {}),
+        (photo, "pcx", {}),
+        (photo, "sgi", {}),
+        (photo, "qoi", {}),
+        (photo, "png", {"pnginfo": text}),
     ]
     files = []
     for image, kind, settings in forms:

@@ -15,12 +15,16 @@ ROOT = pathlib.Path(creps_jax.__file__).parent
 # to the part with the longest name that it begins with; one that belongs to none has no arrows.
 STEP = tuple(f"training.{name}" for name in ("losses", "augment", "draws", "state", "step"))
 # Of data, what a run needs: all but the preparation.
-READING = tuple(
-    f"data.{name}"
-    for name in (
-        *("sources", "pipeline", "check", "decode", "hosts", "png", "processes"),
-        *("containers", "scenes"),
-    )
+READING = (
+    "data.sources",
+    "data.pipeline",
+    "data.check",
+    "data.decode",
+    "data.hosts",
+    "data.png",
+    "data.processes",
+    "data.containers",
+    "data.scenes",
 )
 ALL = ("",)
 FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine", "devices")

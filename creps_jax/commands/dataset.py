@@ -130,7 +130,8 @@ def dataset(
     min_px = min(height, width) if min_size is None else min_size
     channels = 1 if grey else 3
     options = prepare.Options(height, width, crop, channels, min_px, max_megapixels)
-    job = prepare.make_job(sources, labelled.items, labelled.classes, options)
+    with option("--source"):
+        job = prepare.make_job(sources, labelled.items, labelled.classes, options)
     target = Target(out, named, labelled.classes, labelled.unlabelled, deduplicate)
     partial = out.with_name(f"{out.name}.partial")
     with option("--out"):

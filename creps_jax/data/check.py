@@ -90,7 +90,9 @@ def find_unreadable(
     if unreadable:
         _log.warning(
             "%d of %d images in %r are unreadable and left out.",
-            *(len(unreadable), len(names), config.source),
+            len(unreadable),
+            len(names),
+            config.source,
         )
     return unreadable
 
@@ -128,7 +130,10 @@ def _decode_all(container: Container, names: list[str], config: DataConfig) -> d
                 reported, rate = now, done / (now - start)
                 _log.info(
                     "Checked %d of %d images, %.0f a second, %.0f seconds left.",
-                    *(done, len(names), rate, (len(names) - done) / rate),
+                    done,
+                    len(names),
+                    rate,
+                    (len(names) - done) / rate,
                 )
     return unreadable
 

@@ -15,14 +15,11 @@ from creps_jax.data import png
 
 Image.init()
 # Kinds of pictures; Pillow also knows documents, fonts and programs.
-FORMATS = tuple(
-    name
-    for name in (
-        *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
-        *("QOI", "SGI", "TGA", "TIFF", "WEBP"),
-    )
-    if name in Image.OPEN  # AVIF may be missing.
-)
+PICTURES = (
+    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI",
+    "SGI", "TGA", "TIFF", "WEBP",
+)  # fmt: skip
+FORMATS = [name for name in PICTURES if name in Image.OPEN]  # AVIF may be missing.
 MAX_MEGAPIXELS = 128.0
 LARGE_PX = 2**26  # Of larger images one at a time is decoded in a process.
 TURNS = {

@@ -8,6 +8,7 @@ once before training starts, so that a damaged one cannot stop a run that is und
 
 import hashlib
 import json
+import logging
 import math
 import pathlib
 from collections.abc import Container as Names
@@ -18,6 +19,7 @@ import numpy as np
 from creps_jax.config import DataConfig
 from creps_jax.data.check import find_unreadable, load
 from creps_jax.data.containers.descriptions import LABELS_FILE
+from creps_jax.data.containers.files import kinds
 from creps_jax.data.containers.reading import patiently
 from creps_jax.data.containers.schemes import SCHEMES, Container, open_container
 from creps_jax.data.decode import UnreadableError
@@ -25,6 +27,8 @@ from creps_jax.data.hosts import ALONE, Hosts, check_equal, together
 from creps_jax.data.scenes import procedural
 
 CACHE_MIB = 256  # Sets that are no larger once decoded are kept in memory.
+
+_log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -75,14 +79,17 @@ def _open(config: DataConfig) -> "ImageSource | ProceduralSource":
     if scheme == "procedural":
         return ProceduralSource(config)
     if scheme not in SCHEMES or not rest:
-        kinds = ", ".join(f"'{scheme}:PATH'" for scheme in SCHEMES)
-        raise ValueError(f"data.source={config.source!r} is none of {kinds} and 'procedural:COUNT'")
+        known = ", ".join(f"'{scheme}:PATH'" for scheme in SCHEMES)
+        raise ValueError(f"data.source={config.source!r} is none of {known} and 'procedural:COUNT'")
     try:
         container = open_container(config.source)
     except ValueError as error:
         raise ValueError(f"data.source: {error}") from error
     names = container.images()
     labels = _read_labels(container, names, config) if config.num_classes else {}
+    if ignored := kinds(container.ignored()):
+        listed = ", ".join(f"{kind} ({count})" for kind, count in ignored.items())
+        _log.info("Taken for no images, by the ends of their names: %s.", listed)
     images = [
         Image(name, labels.get(name, 0), patiently(container.summary, name)) for name in names
     ]
@@ -184,7 +191,7 @@ def _read_labels(container: Container, names: list[str], config: DataConfig) -> 
     """The class of each name, one of num_classes."""
     where, wanted = f"data.source={config.source!r}", f"num_classes={config.num_classes}"
     try:
-        labels = container.labels()
+        labels = patiently(container.labels)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if labels is None:

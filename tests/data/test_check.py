@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import tarfile
 import threading
 import zipfile
 
@@ -101,6 +102,26 @@ def test_a_read_that_gives_fewer_bytes_is_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pread", lambda file, count, at: pread(file, min(count, 100), at))
     container = open_container(f"zip:{folder}.zip")
     assert container.read("0.png") == (folder / "0.png").read_bytes()
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_disk_that_fails_makes_no_tar_of_another_kind(tmp_path, monkeypatch, times):
+    folder, left, opened = make(tmp_path / "images"), [None] * times, tarfile.open
+    with opened(tmp_path / "a.tar", "w") as archive:
+        archive.add(folder, ".")
+
+    def failing(*arguments):
+        if left:
+            left.pop()
+            raise OSError(errno.EIO, "Input/output error", str(tmp_path / "a.tar"))
+        return opened(*arguments)
+
+    monkeypatch.setattr(tarfile, "open", failing)
+    if times == 1:
+        assert len(open_container(f"tar:{tmp_path}/a.tar").images()) == COUNT
+    else:
+        with pytest.raises(OSError, match=r"Input/output error: '.*a\.tar'"):
+            open_container(f"tar:{tmp_path}/a.tar")
 
 
 def test_an_error_of_the_disk_that_a_library_words_is_no_damage(tmp_path, monkeypatch):

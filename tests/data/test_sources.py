@@ -258,6 +258,14 @@ def test_unconditional_runs_ignore_labels(folder):
     assert len(open_source(data_config(f"folder:{folder}"))) == 10
 
 
+def test_files_that_are_taken_for_no_images_are_told(folder, caplog):
+    (folder / "a.psd").write_bytes(b"8BPS")
+    with caplog.at_level(logging.INFO, "creps_jax"):
+        open_source(data_config(f"folder:{folder}"))
+    assert "Taken for no images, by the ends of their names: hidden (3), " in caplog.text
+    assert ".psd (1)" in caplog.text and ".txt (1)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

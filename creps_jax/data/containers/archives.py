@@ -19,7 +19,7 @@ from creps_jax.data.containers.files import (
     is_image,
     is_labels,
 )
-from creps_jax.data.containers.reading import pread
+from creps_jax.data.containers.reading import TRANSIENT, patiently, pread
 from creps_jax.data.decode import UnreadableError
 
 
@@ -36,7 +36,7 @@ class _Archive(Files):
             raise ValueError(
                 f"{self.path} is a folder, not a {self.kind}; use 'folder:{self.path}'"
             )
-        self._members = self._index()
+        self._members = patiently(self._index)
         self._open()
 
     @abc.abstractmethod
@@ -185,6 +185,8 @@ class Tar(_Archive):
             with tarfile.open(self.path, "r:") as archive:
                 members = [member for member in archive if not member.isdir()]
         except (tarfile.TarError, ValueError, OSError, EOFError) as error:
+            if isinstance(error, OSError) and error.errno in TRANSIENT:
+                raise
             raise ValueError(
                 f"{self.path} is not a tar archive, is compressed (unpack it first, as with "
                 f"gunzip), or its end is cut off: {error}"

@@ -5,25 +5,28 @@ that is read can point out of its container.
 """
 
 import abc
+import collections
 import errno
+import functools
 import logging
 import os
 import pathlib
 import re
 import stat
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from creps_jax import disk
 from creps_jax.data.containers.descriptions import LABELS_FILE, Matched, match, parse
-from creps_jax.data.containers.reading import patiently
+from creps_jax.data.containers.reading import patiently, read
 from creps_jax.data.decode import UnreadableError
 
 # HEIC is not read, but an image that is left out must be told.
 IMAGE_SUFFIXES = (
-    *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2"),
-    *(".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm"),
-    *(".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
-)
+    ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2",
+    ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm",
+    ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 MAX_FILE_BYTES = 3 * 2**28  # of one file, unpacked: more is no image but a bomb
 
 _log = logging.getLogger(__name__)
@@ -43,6 +46,16 @@ def is_hidden(name: str) -> bool:
 def is_labels(name: str) -> bool:
     """Whether a file lists labels."""
     return not is_hidden(name) and name.rpartition("/")[2] == LABELS_FILE
+
+
+def kinds(names: Iterable[str]) -> dict[str, int]:
+    """How many files have each suffix, 'hidden' or 'no suffix', the most frequent first."""
+
+    def kind(name: str) -> str:
+        path = pathlib.PurePosixPath(name)
+        return "hidden" if is_hidden(name) else path.suffix.lower() or "no suffix"
+
+    return dict(collections.Counter(map(kind, names)).most_common())
 
 
 def file_version(path: pathlib.Path) -> list[int] | None:
@@ -87,7 +100,8 @@ class Files(abc.ABC):
         if matched.unknown:
             _log.warning(
                 "The labels are also of %d files that are no images here, such as %s.",
-                *(len(matched.unknown), matched.unknown[0]),
+                len(matched.unknown),
+                matched.unknown[0],
             )
         return matched.labels or None
 
@@ -108,7 +122,7 @@ class Files(abc.ABC):
         for file in files:
             folder = file.rpartition("/")[0]
             if not folder or all(image.startswith(f"{folder}/") for image in images):
-                labels, classes = parse(self.read(file), file)
+                labels, classes = parse(read(self, file), file)
                 try:
                     return match(labels, images, folder), classes
                 except ValueError as error:
@@ -123,7 +137,7 @@ class Files(abc.ABC):
 
     def _has_labels(self, file: str) -> bool:
         try:
-            return bool(parse(self.read(file), file).labels)
+            return bool(parse(read(self, file), file).labels)
         except ValueError:  # Somebody else's.
             return False
 
@@ -139,7 +153,14 @@ class Folder(Files):
             raise ValueError(f"{root} is a file, not a folder; is it 'zip:{root}' or 'tar:{root}'?")
         self.root = root
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root}
+
     def names(self) -> list[str]:
+        return self._names
+
+    @functools.cached_property
+    def _names(self) -> list[str]:
         return patiently(self._walk)
 
     def _walk(self) -> list[str]:

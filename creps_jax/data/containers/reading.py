@@ -10,10 +10,10 @@ from creps_jax import disk
 
 # What may be over in a moment, as of a network disk.
 TRANSIENT = (
-    *(errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT),
-    *(errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN),
-    *(errno.ENETUNREACH, errno.ENOTCONN, errno.ESHUTDOWN, errno.EREMOTEIO),
-)
+    errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT,
+    errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN,
+    errno.ENETUNREACH, errno.ENOTCONN, errno.ESHUTDOWN,
+)  # fmt: skip
 WAITS_SEC = (0.1, 1.0, 3.0)  # before each further try
 
 Result = TypeVar("Result")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from creps_jax import disk
 from creps_jax.data.containers.descriptions import as_utf_8, match, pairs, parse_json
+from creps_jax.data.containers.reading import patiently
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.preparation.prepare import Item
 
@@ -83,7 +84,7 @@ def _of_file(names: list[tuple[int, str]], path: pathlib.Path) -> Given:
 
 def _of_sources(names: list[tuple[int, str]], sources: Sequence[Container]) -> Given | None:
     """The sources' own labels: the names of their classes where they have any."""
-    own = [container.labels() for container in sources]
+    own = [patiently(container.labels) for container in sources]
     classes = [container.classes() for container in sources]
     # Classes that were numbers have their numbers as names.
     classes = [[] if names == [*map(str, range(len(names)))] else names for names in classes]

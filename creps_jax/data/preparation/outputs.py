@@ -15,6 +15,7 @@ from PIL import Image
 
 from creps_jax import disk
 from creps_jax.data.containers.descriptions import LABELS_FILE
+from creps_jax.data.containers.files import kinds
 from creps_jax.data.preparation.prepare import Job, Outcome, read_files
 
 SHEET = (8, 8)  # images down and across
@@ -129,7 +130,7 @@ def make_report(job: Job, found: list[Outcome], classes: list[str]) -> dict[str,
         "converted": sum(outcome.converted for outcome in remaining),
         "enlarged": sum(outcome.enlarged for outcome in remaining),
         "dropped": [[outcome.name, outcome.dropped] for outcome in found if outcome.dropped],
-        "ignored": dict(collections.Counter(map(_suffix, ignored)).most_common()),
+        "ignored": kinds(ignored),
         "duplicates": [names for names in same.values() if len(names) > 1],
         "sizes": dict(sizes.most_common()),
         "classes": {
@@ -137,11 +138,6 @@ def make_report(job: Job, found: list[Outcome], classes: list[str]) -> dict[str,
             for number, name in enumerate(classes)
         },
     }
-
-
-def _suffix(name: str) -> str:
-    path = pathlib.PurePosixPath(name)
-    return "hidden" if path.name.startswith((".", "__")) else path.suffix.lower() or "no suffix"
 
 
 def contact_sheet(job: Job, folder: pathlib.Path, found: list[Outcome]) -> Image.Image:
