@@ -10,6 +10,7 @@ import fcntl
 import functools
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,35 @@ def lock(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
             "%s lies on a disk without locks (%s): see to it that no other process works there.",
             *(Path(file.name).parent, error.strerror),
         )
+    return True
+
+
+@functools.cache
+def has_locks(folder: Path) -> bool:
+    """Whether files in a folder can be locked."""
+    with naming(folder), tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return False
+    return True
+
+
+@functools.cache
+def syncs_folders(folder: Path) -> bool:
+    """Whether a folder's names can be synced to the disk."""
+    with naming(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+            return False
+        finally:
+            os.close(descriptor)
     return True
 
 
