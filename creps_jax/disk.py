@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 _log = logging.getLogger(__name__)
+_warned: set[tuple[str, int]] = set()  # Messages and disks.
 
 # What file systems answer that cannot do a thing at all.
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)
@@ -65,7 +66,8 @@ def sync(path: Path) -> None:
             _warn_once(
                 "%s lies on a disk that cannot sync folders (%s): what was finished in the seconds "
                 "before a loss of power may be missing after it.",
-                *(path, error.strerror),
+                path,
+                error.strerror,
             )
         finally:
             os.close(descriptor)
@@ -121,7 +123,8 @@ def lock(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
             raise
         _warn_once(
             "%s lies on a disk without locks (%s): see to it that no other process works there.",
-            *(Path(file.name).parent, error.strerror),
+            Path(file.name).parent,
+            error.strerror,
         )
     return True
 
@@ -155,6 +158,9 @@ def syncs_folders(folder: Path) -> bool:
     return True
 
 
-@functools.cache
-def _warn_once(message: str, *values: object) -> None:
-    _log.warning(message, *values)
+def _warn_once(message: str, path: Path, reason: str) -> None:
+    """Warns of a path, once of all on the same disk."""
+    disk = os.stat(path).st_dev
+    if (message, disk) not in _warned:
+        _warned.add((message, disk))
+        _log.warning(message, path, reason)

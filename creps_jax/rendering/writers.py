@@ -14,6 +14,7 @@ one chunk is written at once, without all this.
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -332,7 +333,7 @@ def _finish(output: _Output, store: Store) -> None:
 def _rename(output: _Output) -> None:
     """Moves new/* to their place, so that whatever bears a final name is complete and durable."""
     new, old, parent = output.partial / "new", output.partial / "old", output.path.parent
-    for path in [new, *new.rglob("*")]:
+    for path in itertools.chain([new], new.rglob("*")):
         disk.sync(path)
     # Folders first: Deep Zoom's file tells that its folder of tiles is complete.
     names = sorted(os.listdir(new), key=lambda name: (new / name).is_file())
