@@ -11,12 +11,14 @@ import functools
 import logging
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 _log = logging.getLogger(__name__)
+_warned: set[tuple[str, int]] = set()  # Messages and disks.
 
 # What file systems answer that cannot do a thing at all.
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)
@@ -85,7 +87,8 @@ def sync(path: Path) -> None:
             _warn_once(
                 "%s lies on a disk that cannot sync folders (%s): what was finished in the seconds "
                 "before a loss of power may be missing after it.",
-                *(path, error.strerror),
+                path,
+                error.strerror,
             )
         finally:
             os.close(descriptor)
@@ -141,11 +144,44 @@ def lock(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
             raise
         _warn_once(
             "%s lies on a disk without locks (%s): see to it that no other process works there.",
-            *(Path(file.name).parent, error.strerror),
+            Path(file.name).parent,
+            error.strerror,
         )
     return True
 
 
 @functools.cache
-def _warn_once(message: str, *values: object) -> None:
-    _log.warning(message, *values)
+def has_locks(folder: Path) -> bool:
+    """Whether files in a folder can be locked."""
+    with naming(folder), tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return False
+    return True
+
+
+@functools.cache
+def syncs_folders(folder: Path) -> bool:
+    """Whether a folder's names can be synced to the disk."""
+    with naming(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+            return False
+        finally:
+            os.close(descriptor)
+    return True
+
+
+def _warn_once(message: str, path: Path, reason: str) -> None:
+    """Warns of a path, once of all on the same disk."""
+    disk = os.stat(path).st_dev
+    if (message, disk) not in _warned:
+        _warned.add((message, disk))
+        _log.warning(message, path, reason)

@@ -19,7 +19,7 @@ def failing(code):
 
 @pytest.fixture(autouse=True)
 def nothing_told():
-    disk._warn_once.cache_clear()
+    disk._warned.clear()
 
 
 def test_a_file_is_whole_or_absent(tmp_path):

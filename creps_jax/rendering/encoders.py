@@ -23,10 +23,10 @@ def encode_png(store: Store, folder: Path, name: str) -> None:
     strips = Blocks(window, row, (0, window.x0))
     with (folder / name).open("wb") as file:
         pixels = (store.read(strip) for strip in strips)
-        _write_png(file, (*window.shape, store.channels), pixels, signature(store.key))
+        write_png(file, (*window.shape, store.channels), pixels, signature(store.key))
 
 
-def _write_png(
+def write_png(
     file: BinaryIO, shape: tuple[int, int, int], strips: Iterator[np.ndarray], comment: str
 ) -> None:
     """Strips of rows, uint8 [n, width, channels], as a PNG of shape [height, width, channels]."""
@@ -118,7 +118,7 @@ def encode_dzi(store: Store, folder: Path, name: str) -> None:
             ]
             pixels = _halve(np.concatenate([np.concatenate(row, axis=1) for row in finer]))
         with (tiles / str(level) / f"{j}_{i}.png").open("wb") as file:
-            _write_png(file, pixels.shape, iter([pixels]), comment)
+            write_png(file, pixels.shape, iter([pixels]), comment)
         return pixels
 
     encode_tile(0, 0, 0)

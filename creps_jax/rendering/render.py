@@ -119,6 +119,7 @@ def antialiasing(size: tuple[int, int], trained: tuple[int, int]) -> tuple[int, 
 # Devices.
 
 
+@functools.cache
 def tiling(mesh: Mesh) -> Tiling:
     """The tiling of the mesh's devices."""
     if mesh.devices.flat[0].platform == "cpu":

@@ -46,7 +46,7 @@ def signature(key: str) -> str:
 class Store:
     """The chunks of one picture. All errors of the disk or the network are OSErrors."""
 
-    def __init__(self, place: str | dict[str, str], picture: Picture, is_output: bool) -> None:
+    def __init__(self, place: str | dict[str, Any], picture: Picture, is_output: bool) -> None:
         """Touches nothing yet.
 
         Args:
@@ -178,11 +178,7 @@ class Store:
         Raises:
           ValueError: the pixels have another shape or type.
         """
-        if pixels.shape != (*window.shape, self.channels) or pixels.dtype != np.uint8:
-            raise ValueError(
-                f"painted {pixels.dtype} {pixels.shape} for {window}, "
-                f"must be uint8 {(*window.shape, self.channels)}"
-            )
+        check_pixels(window, pixels, self.channels)
         with _os_errors():
             self._at(window).write(pixels).result()
 
@@ -223,13 +219,24 @@ class Store:
         return painted
 
 
+def check_pixels(window: Window, pixels: np.ndarray, channels: int) -> None:
+    """Raises ValueError unless the pixels are uint8 [height, width, channels] of the window."""
+    if pixels.shape != (*window.shape, channels) or pixels.dtype != np.uint8:
+        raise ValueError(
+            f"painted {pixels.dtype} {pixels.shape} for {window}, "
+            f"must be uint8 {(*window.shape, channels)}"
+        )
+
+
 @contextlib.contextmanager
 def _os_errors() -> Iterator[None]:
     """Raises TensorStore's errors, which are ValueErrors, as OSErrors of one line."""
     try:
         yield
     except ValueError as error:
-        raise OSError(re.split(r" \[\w+=|\n", str(error))[0]) from error
+        text = re.split(r" \[\w+=|\n", str(error))[0]
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        raise (OSError(int(code[1]), text) if code else OSError(text)) from error
 
 
 def read_document(url: str) -> bytes:

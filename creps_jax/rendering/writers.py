@@ -7,22 +7,25 @@
       old/            what it replaces, where one rename cannot do that
 
 After an error, a full disk or a kill, the same call again paints only what is missing; with other
-arguments it starts anew. A Zarr array at a URL is written in place, its zarr.json last.
+arguments it starts anew. A Zarr array at a URL is written in place, its zarr.json last. A PNG of
+one chunk is written at once, without all this.
 """
 
 import contextlib
-import fcntl
+import errno
 import functools
+import itertools
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from creps_jax import disk
 from creps_jax.rendering import encoders
 from creps_jax.rendering.store import (
     CHUNK,
@@ -31,6 +34,7 @@ from creps_jax.rendering.store import (
     URL,
     Picture,
     Store,
+    check_pixels,
     read_document,
     signature,
 )
@@ -84,29 +88,33 @@ def write(
     if is_finished(path, picture.key) and not output.has_leftovers():
         return True
     check(path, picture)
-    store = output.store(picture)
-    with _locks(output, store, part) as lock:
-        if is_finished(path, picture.key):
-            with contextlib.suppress(BlockingIOError):  # Others may be writing other arguments.
-                lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(output.partial)
-            return True
-        own = store.blocks(block).share(index, count)
-        painted = _paint(store, paint, store.missing(own))
-        # Last, as it takes time: chunks of earlier runs may be damaged.
-        damaged = np.zeros(own.grid, bool)
-        for window in own.where(lambda row: ~painted[row]):
-            damaged[own.place(window)] = store.drop_damaged(window)
-        _paint(store, paint, own.where(damaged.__getitem__))
-        if store.missing(store.blocks(block)):
-            if lost := len(store.missing(own)):
-                raise OSError(f"{path}: {lost} painted blocks were lost; run the same again")
-            return False
-        lock(fcntl.LOCK_EX)  # Others may have painted their last chunk just now, too.
-        if not is_finished(path, picture.key):
-            store.on_read = encoded
-            _finish(output, store)
-    return True
+    with _naming_full_disks(output):
+        if is_small(path, picture) and not output.has_leftovers():
+            own = Blocks(picture.window, block).share(index, count)
+            _paint(functools.partial(_write_small, output, picture), paint, own)
+            return bool(own) or is_finished(path, picture.key)
+        store = output.store(picture)
+        with _locks(output, store, part) as alone:
+            if is_finished(path, picture.key):
+                if alone(wait=False):  # Others may be writing other arguments.
+                    shutil.rmtree(output.partial)
+                return True
+            own = store.blocks(block).share(index, count)
+            painted = _paint(store.write, paint, store.missing(own))
+            # Last, as it takes time: chunks of earlier runs may be damaged.
+            damaged = np.zeros(own.grid, bool)
+            for window in own.where(lambda row: ~painted[row]):
+                damaged[own.place(window)] = store.drop_damaged(window)
+            _paint(store.write, paint, own.where(damaged.__getitem__))
+            if store.missing(store.blocks(block)):
+                if lost := len(store.missing(own)):
+                    raise OSError(f"{path}: {lost} painted blocks were lost; run the same again")
+                return False
+            alone(wait=True)  # Others may have painted their last chunk just now, too.
+            if not is_finished(path, picture.key):
+                store.on_read = encoded
+                _finish(output, store)
+        return True
 
 
 def check(path: str | os.PathLike, picture: Picture) -> None:
@@ -137,6 +145,15 @@ def check(path: str | os.PathLike, picture: Picture) -> None:
         folder = encoders.dzi_tiles(output.path)
     if folder.is_dir() and not (MARK.encode() in _head(output) or output.has_leftovers()):
         raise FileExistsError(f"{folder} was not written by creps: move it away")
+    if is_small(path, picture):
+        return
+    try:
+        os.fspath(output.path).encode()
+    except UnicodeEncodeError as error:
+        name = os.fsencode(output.path).decode(errors="backslashreplace")
+        raise ValueError(
+            f"{name}: the path must be UTF-8 for what is larger than a chunk"
+        ) from error
     if output.encode is None:  # How small compressed chunks will be is not known.
         return
     free = shutil.disk_usage(output.path.parent).free
@@ -181,6 +198,12 @@ def is_finished(path: str | os.PathLike, key: str) -> bool:
     return signature(key).encode() in _head(_output(path))
 
 
+def is_small(path: str | os.PathLike, picture: Picture) -> bool:
+    """Whether the output is written at once: it takes so little that none of it need be kept."""
+    one = Blocks(picture.window, (CHUNK, CHUNK)).grid == (1, 1)
+    return one and _output(path).encode is encoders.encode_png
+
+
 # Places.
 
 
@@ -201,7 +224,13 @@ class _Output(NamedTuple):
             return Store(f"{self.url}/", picture, is_output=True)
         is_output = self.encode is None
         folder = self.partial / "new" / self.path.name if is_output else self.partial / "store"
-        return Store({"driver": "file", "path": f"{folder}/"}, picture, is_output)
+        place: dict[str, Any] = {"driver": "file", "path": f"{folder}/"}
+        # Of a disk that cannot do the one or the other, disk.py warns.
+        if not disk.has_locks(self.path.parent):
+            place["file_io_locking"] = {"mode": "none"}
+        if not disk.syncs_folders(self.path.parent):
+            place["file_io_sync"] = False
+        return Store(place, picture, is_output)
 
 
 def _output(path: str | os.PathLike) -> _Output:
@@ -227,47 +256,57 @@ def _head(output: _Output) -> bytes:
 
 
 @contextlib.contextmanager
-def _locks(output: _Output, store: Store, part: tuple[int, int]) -> Iterator[Callable[[int], None]]:
+def _locks(output: _Output, store: Store, part: tuple[int, int]) -> Iterator[Callable[..., bool]]:
     """Prepares the store and holds it until it is left or the process ends.
 
     Every part that is painting holds the lock shared; what may delete chunks has it alone. Yields
-    what changes how it is held. A bucket has no locks: who starts parts there starts them together.
+    what asks for that, disk.lock(). A bucket has no locks: who starts parts there starts them
+    together.
 
     Raises:
       OSError: the same part, or a picture of other arguments, is being written to this output.
     """
     if output.path is None:
         store.prepare()
-        yield lambda operation: None
+        yield lambda wait: True
         return
     output.partial.mkdir(exist_ok=True)
     names = "lock", f"part-{part[0]}-of-{part[1]}"
     with contextlib.ExitStack() as held:
         lock, own = (held.enter_context((output.partial / name).open("w")) for name in names)
-        if not _try_lock(own):
+        if not disk.lock(own):
             raise OSError(f"another run is writing {output.url}: it holds {own.name}")
-        if _try_lock(lock) and not is_finished(output.url, store.key):
+        if disk.lock(lock) and not is_finished(output.url, store.key):
             store.prepare()
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        disk.lock(lock, shared=True, wait=True)
         if not (store.is_begun() or is_finished(output.url, store.key)):
             raise OSError(f"another run is writing {output.url} with other arguments")
-        yield functools.partial(fcntl.flock, lock)
+        yield functools.partial(disk.lock, lock)
 
 
-def _try_lock(file: TextIO) -> bool:
-    """Whether nobody else holds the lock, which then is ours alone."""
+@contextlib.contextmanager
+def _naming_full_disks(output: _Output) -> Iterator[None]:
+    """Says of an error for want of space what to do, and where."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        advice = "free some space and run the same again: what is painted is kept"
+        raise OSError(error.errno, f"{os.strerror(error.errno)}; {advice}", output.url) from error
 
 
 # From blocks to the output.
 
 
-def _paint(store: Store, paint: Paint, blocks: Blocks) -> np.ndarray:
-    """Paints the blocks; which of their grid were painted: bool [rows, columns]."""
+def _write_small(output: _Output, picture: Picture, window: Window, pixels: np.ndarray) -> None:
+    check_pixels(window, pixels, picture.channels)
+    with disk.whole_file(output.path) as file:
+        encoders.write_png(file, pixels.shape, iter([pixels]), signature(picture.key))
+
+
+def _paint(write: Callable[[Window, np.ndarray], None], paint: Paint, blocks: Blocks) -> np.ndarray:
+    """Writes the blocks painted; which of their grid they are: bool [rows, columns]."""
     painted = np.zeros(blocks.grid, bool)
     if not blocks:
         return painted
@@ -275,7 +314,7 @@ def _paint(store: Store, paint: Paint, blocks: Blocks) -> np.ndarray:
         place = blocks.place(window)
         if place is None or painted[place] or window not in blocks:
             raise ValueError(f"painted {window}, which was not asked for")
-        store.write(window, pixels)
+        write(window, pixels)
         painted[place] = True
     left = blocks.where(lambda row: ~painted[row])
     if left:
@@ -308,8 +347,8 @@ def _finish(output: _Output, store: Store) -> None:
 def _rename(output: _Output) -> None:
     """Moves new/* to their place, so that whatever bears a final name is complete and durable."""
     new, old, parent = output.partial / "new", output.partial / "old", output.path.parent
-    for path in [new, *new.rglob("*")]:
-        _sync(path)
+    for path in itertools.chain([new], new.rglob("*")):
+        disk.sync(path)
     # Folders first: Deep Zoom's file tells that its folder of tiles is complete.
     names = sorted(os.listdir(new), key=lambda name: (new / name).is_file())
     if (new / names[0]).is_dir():
@@ -319,13 +358,4 @@ def _rename(output: _Output) -> None:
             with contextlib.suppress(FileNotFoundError):
                 (parent / name).rename(old / name)
     for name in names:
-        (new / name).rename(parent / name)
-        _sync(parent)
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+        disk.rename(new / name, parent / name)

@@ -1,14 +1,18 @@
 """Files of every format are written, interrupted and damaged in tmp_path, and read by others."""
 
 import contextlib
+import errno
+import fcntl
 import functools
 import inspect
 import io
 import itertools
+import json
 import os
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -24,7 +28,8 @@ import tifffile
 import zarr
 from sklearn.datasets import load_sample_images
 
-from creps_jax.rendering import encoders, writers
+from creps_jax import disk
+from creps_jax.rendering import encoders, store, writers
 from creps_jax.rendering.windows import Window
 from creps_jax.rendering.writers import CHUNK, Picture, check, is_finished, write
 
@@ -289,9 +294,9 @@ def test_sigkill_at_any_step_leaves_nothing_that_looks_finished(tmp_path):
     cases = [
         (".png", 3, "store.Store", "write"),
         (".png", 20, "encoders", "_filter"),
-        (".dzi", 3, "pathlib.Path", "rename"),  # Only the tiles have their final name.
+        (".dzi", 1, "os", "replace"),  # Only the tiles have their final name.
         (".zarr", 2, "store.Store", "write"),
-        (".zarr", 1, "pathlib.Path", "rename"),
+        (".zarr", 0, "os", "replace"),
     ]
     program = "\n".join(["import numpy as np", inspect.getsource(pixels_of), KILLED])
     runs = []
@@ -537,6 +542,153 @@ def test_chunks_of_unknown_arguments_are_not_used(tmp_path, caplog, content):
     write(path, PICTURE, Painter())
     assert "partial.json is damaged" in caplog.text
     assert contents(tmp_path) == unbroken(".png")
+
+
+@pytest.fixture
+def fresh_disk():
+    """What was found out of disks is forgotten, before and after."""
+
+    def forget():
+        disk.has_locks.cache_clear()
+        disk.syncs_folders.cache_clear()
+        disk._warned.clear()
+
+    forget()
+    yield
+    forget()
+
+
+def failing(function, code, where=lambda descriptor: True):
+    """The function of a descriptor, failing with the code where it should."""
+
+    def call(file, *arguments):
+        if where(file):
+            raise OSError(code, os.strerror(code))
+        return function(file, *arguments)
+
+    return call
+
+
+def opened(path):
+    """How TensorStore opens what is painted."""
+    files = writers._output(path).store(PICTURE)._files
+    return json.dumps(files.spec(retain_context=True).to_json(), separators=(",", ":"))
+
+
+def is_folder(descriptor):
+    return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_disk_without_locks_is_told_once(tmp_path, monkeypatch, caplog, fresh_disk, suffix, code):
+    expected, path = unbroken(suffix), tmp_path / f"a{suffix}"
+    for name in ("flock", "lockf"):
+        monkeypatch.setattr(fcntl, name, failing(getattr(fcntl, name), code))
+    interrupt(path, limit=2)
+    assert write(path, PICTURE, Painter())
+    assert contents(tmp_path) == expected
+    assert caplog.text.count("without locks") == 1
+    assert '"file_io_locking":{"mode":"none"}' in opened(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_disk_that_cannot_sync_folders_is_told(tmp_path, monkeypatch, caplog, fresh_disk, suffix):
+    expected, path = unbroken(suffix), tmp_path / f"a{suffix}"
+    monkeypatch.setattr(os, "fsync", failing(os.fsync, errno.EINVAL, is_folder))
+    assert write(path, PICTURE, Painter())
+    assert contents(tmp_path) == expected
+    assert caplog.text.count("cannot sync folders") == 1
+    assert '"file_io_sync":false' in opened(path)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(os, "fsync"), (fcntl, "flock"), (fcntl, "lockf")], ids=str
+)
+def test_a_disk_that_fails_is_an_error_with_its_name(
+    tmp_path, monkeypatch, fresh_disk, module, name
+):
+    path = tmp_path / "a.png"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, failing(getattr(module, name), errno.EIO))
+        with pytest.raises(OSError, match=f"Input/output error: .*{tmp_path}"):
+            write(path, PICTURE, Painter())
+    assert not path.exists()
+
+
+def test_a_full_disk_is_named_with_what_to_do(small_disk):
+    path, ballast = small_disk / "a.zarr", small_disk / "ballast"
+    advice = r"No space left on device; free some space and run the same again.*: '.*a\.zarr'"
+    with pytest.raises(OSError, match=advice):
+        write(path, PICTURE, Painter(before=lambda: fill(small_disk, ballast)))
+
+
+# Small pictures.
+
+
+@pytest.mark.parametrize("window", [Window(0, 0, 1, 1), Window(520, 600, 700, 1024)])
+def test_a_small_png_is_written_at_once_and_is_the_same_file(tmp_path, window):
+    picture = PICTURE._replace(window=window)
+
+    def look():
+        assert not os.listdir(tmp_path)
+
+    assert write(tmp_path / "a.png", picture, Painter(before=look))
+    at_once = contents(tmp_path)
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "a.png.partial").mkdir()  # Of an earlier run: to be used, or cleared away.
+    assert write(tmp_path / "a.png", picture, Painter())
+    assert contents(tmp_path) == at_once
+
+
+def test_a_small_png_that_fails_leaves_nothing(tmp_path):
+    picture = PICTURE._replace(window=Window(0, 0, 30, 40))
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "a.png", picture, Painter(limit=0))
+    with largest_file(100), pytest.raises(OSError, match=r"too large.*a\.png"):
+        write(tmp_path / "a.png", picture, Painter())
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_names_that_are_no_utf8_are_written_or_refused_in_a_line(tmp_path, suffix):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff" + suffix.encode()))
+    with pytest.raises(ValueError, match=r"\\xff.* must be UTF-8"):
+        write(path, PICTURE, unused)
+    assert not os.listdir(tmp_path)
+    if suffix == ".png":
+        assert write(path, PICTURE._replace(window=Window(0, 0, 3, 4)), Painter())
+        assert is_finished(path, PICTURE.key)
+
+
+# Millions of chunks.
+
+
+def test_what_is_painted_of_a_huge_picture_is_found_row_by_row(tmp_path, monkeypatch):
+    """A frame of four million chunks: begun, killed and continued without a look at all of them."""
+    looked, painted = [], store.Store._painted
+    monkeypatch.setattr(
+        store.Store, "_painted", lambda self, row: looked.append(row) or painted(self, row)
+    )
+    path, picture = tmp_path / "a.zarr", PICTURE._replace(window=Window(0, 0, 2**20, 2**20))
+
+    def some(count):
+        def paint(blocks):
+            for window in itertools.islice(blocks, count):
+                done.append(window)
+                yield window, np.full((*window.shape, 3), 7, np.uint8)
+            raise KeyboardInterrupt
+
+        return paint
+
+    done = []
+    for _ in range(2):
+        looked.clear()
+        with pytest.raises(KeyboardInterrupt):
+            write(path, picture, some(3))
+        if done[3:]:
+            assert looked == [0]
+    assert done == [Window(0, 512 * i, 512, 512 * (i + 1)) for i in range(6)]
 
 
 # Errors before the work.
