@@ -59,6 +59,7 @@ PICTURE = "creps render --workdir=$RUN --seeds=3 --size=16 --out="
 SET = "creps dataset --source=set --size=8 --processes=1 --out=out.zip"
 LABELLED = "creps dataset --source=set.zip --size=8 --processes=1 --out=out.zip"
 TRAIN = "train --workdir=run"
+RUN = f"{TRAIN} --config.total_kimg=.016"
 FOLDER = f"{TRAIN} --config.data.source=folder:set"
 VIDEO = "creps video --workdir=$RUN --seconds=.5 --fps=10 --size=16"
 PAINTER = "import os, pickle, creps_jax\npainter = creps_jax.load(os.environ['RUN'])\n"
@@ -96,7 +97,7 @@ cases(
 cases(
     WRONG,
     *(
-        (f"continue under {s}", f"{s} {TRAIN} --config.total_kimg=.016", "same arrays, or refused")
+        (f"continue under {s}", f"{s} {RUN}", "same arrays, or refused")
         for s in ("JAX_DEFAULT_PRNG_IMPL=rbg", "JAX_ENABLE_X64=1")
     ),
     codes=(0, 1),
