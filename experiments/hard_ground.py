@@ -40,7 +40,7 @@ MOUNT = "unshare -rm sh -c 'mount -t tmpfs"
 # Commands of the cases: name, and a script of bash.
 SCRIPTS = {
     "python": 'exec $AS {python} "$@"',
-    "creps": "exec $AS {python} -c 'from creps_jax.cli import app; app()' \"$@\"",
+    "creps": 'exec $AS {python} -m creps_jax.cli "$@"',
     "train": 'exec $AS {python} -m creps_jax.main --config={root}/configs/demo.py {flags} "$@"',
     # Disks of which this command alone knows.
     "disk": 'exec {mount} -o size=$0 tmpfs small && exec "$@"\' "$@"',
