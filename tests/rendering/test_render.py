@@ -126,6 +126,22 @@ def test_a_window_is_the_crop_of_the_whole_bit_for_bit(painter, whole, window):
     np.testing.assert_array_equal(paint(painter, 0, FRAME, window), whole[y0:y1, x0:x1])
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_only_the_patches_that_a_window_touches_are_decoded(model, count):
+    painter = Painter(*model, devices=jax.devices()[:count])
+    image, mesh = painter.image(painter.latents(0)), painter.mesh
+    down, across = (n * TILE for n in mesh.devices.shape)
+    t = np.linspace(0, 1, count * TILE, dtype=np.float32)
+    lines = [np.asarray(module.lines_on(mesh)(image, t, np.full(len(t), k, "i4"))) for k in (0, 1)]
+    rows, columns = lines[0][:down], lines[1][:across]
+    every = np.asarray(module.tile_on(mesh)(image, rows, columns, *module.patches(mesh, 8)))
+    needed = module.patches(mesh, 8, Window(down - 1, 9, down, 30))
+    some = np.array(module.tile_on(mesh)(image, rows, columns, *needed))
+    np.testing.assert_array_equal(some[-8:, 8:32], every[-8:, 8:32])
+    some[-8:, 8:32] = 0
+    assert every.all() and not some.any()
+
+
 @pytest.mark.parametrize("count", [2, 3, 8])
 def test_any_number_of_devices_paints_the_same_bits(model, whole, count):
     several = Painter(*model, devices=jax.devices()[:count])
