@@ -25,9 +25,9 @@ def load(path: "str | os.PathLike[str]", precision: str = "float32") -> "Painter
         neither; or JAX is set so that no picture would be what it should be.
     """
     # Importing creps_jax itself must not load jax.
-    from creps_jax import checkpoint, disk, rng
+    from creps_jax import checkpoint, rng
     from creps_jax.rendering.painter import Painter, check_precision
 
     check_precision(precision)
     with rng.pinned():
-        return Painter(*checkpoint.load_generator(disk.utf8_path(path)), precision=precision)
+        return Painter(*checkpoint.load_generator(path), precision=precision)

@@ -41,22 +41,6 @@ _OS_ERROR = re.compile(r"\[OS error (\d+):|os_error_code='(\d+)'")
 Read = TypeVar("Read")
 
 
-def local_folder(path: str | os.PathLike) -> Path:
-    """The absolute path of a folder that checkpoints can be in.
-
-    Raises:
-        ValueError: it is no path on a disk, or one that Orbax cannot write to.
-    """
-    folder = disk.local_path(path).absolute()
-    try:
-        os.fspath(folder).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{os.fsencode(folder)!r} is no UTF-8: rename the folder, or give another"
-        ) from error
-    return folder
-
-
 class Checkpoints:
     """The checkpoints of one run: saves in the background, keeps the newest, restores the newest.
 
@@ -73,7 +57,7 @@ class Checkpoints:
             raise ValueError(
                 f"keep must be at least 2 checkpoints, one to fall back on; got {keep}"
             )
-        self._directory = local_folder(workdir) / _CHECKPOINTS
+        self._directory = disk.utf8_path(workdir).absolute() / _CHECKPOINTS
         self._unfinished = self._directory / "unfinished"
         self._keep = keep
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
@@ -322,7 +306,7 @@ def _load(path: str | os.PathLike, read: Callable[[Path], Read], skip: tuple[str
     A run that trains there may delete what was chosen: then another one is chosen.
     """
     for _ in range(_CHOICES):
-        folders = _folders_at(local_folder(path))
+        folders = _folders_at(disk.utf8_path(path).absolute())
         try:
             return read(_newest_undamaged(folders, skip))
         except Exception:

@@ -32,14 +32,15 @@ def local_path(text: str | os.PathLike) -> Path:
     Raises:
       ValueError: nobody of that name has a home here, or it is a bucket or another URL.
     """
+    text = os.fsdecode(text)
     # A Path has made one slash of two.
-    if url := re.match("([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", os.fspath(text), re.DOTALL):
+    if url := re.match("([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", text, re.DOTALL):
         raise ValueError(f"{url[1]}://{url[2]} is no folder on a disk of this machine; give one")
     try:
-        return Path(os.fsdecode(text)).expanduser()
+        return Path(text).expanduser()
     except RuntimeError as error:
         raise ValueError(
-            f"{os.fspath(text)}: there is no such home folder here; write the path in full"
+            f"{text}: there is no such home folder here; write the path in full"
         ) from error
 
 
@@ -56,7 +57,7 @@ def utf8_path(text: str | os.PathLike[str]) -> Path:
     try:
         whole.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{whole!r} is not in UTF-8: rename it, or choose another") from error
+        raise ValueError(f"{whole!r} is no UTF-8: rename it, or choose another") from error
     return path
 
 

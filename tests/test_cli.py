@@ -196,8 +196,8 @@ def test_names_that_are_no_utf_8_are_refused_in_one_line(workdir, tmp_path):
         ("--out", creps_render(workdir, f"{tmp_path}/{name}", "--seeds=3")),
         ("--workdir", creps_render(f"{tmp_path}/{name}", "images", "--seeds=3")),
     ):
-        assert_refused(result, option, "/caf\\xe9' is not in UTF-8: rename it")
-    with pytest.raises(ValueError, match="is not in UTF-8"):
+        assert_refused(result, option, "/caf\\xe9' is no UTF-8: rename it")
+    with pytest.raises(ValueError, match="is no UTF-8"):
         creps_jax.load(tmp_path / name)
 
 

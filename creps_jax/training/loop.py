@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from creps_jax import disk, rng, sharding
-from creps_jax.checkpoint import Checkpoints, check_config, local_folder
+from creps_jax.checkpoint import Checkpoints, check_config
 from creps_jax.config import MAY_CHANGE, RunConfig, parse
 from creps_jax.data.hosts import Hosts
 from creps_jax.data.pipeline import BatchIterator, make_iterator
@@ -95,7 +95,7 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
     """
     check_installed()
     try:
-        workdir = local_folder(workdir)
+        workdir = disk.utf8_path(workdir).absolute()
     except ValueError as error:
         raise ValueError(f"--workdir: {error}") from error
     config = parse(raw_config)
