@@ -69,6 +69,10 @@ class Blocks(Collection[Window]):
         return self._within(0, self.grid[1])
 
     def __len__(self) -> int:
+        return self._count
+
+    @functools.cached_property
+    def _count(self) -> int:
         return sum(int(self._rows(row).sum()) for row in range(self.grid[0]))
 
     def __bool__(self) -> bool:
