@@ -9,6 +9,7 @@ import os
 import random
 import re
 import signal
+import time
 
 import jax
 import numpy as np
@@ -175,6 +176,7 @@ def interrupt_before_the_first_step(workdir, cache):
 def stop_while_the_step_is_compiled(workdir, cache):
     process = start(workdir, 3, cache)
     wait_until(lambda: (workdir / "reals.png").exists() or process.poll() is not None, seconds=120)
+    time.sleep(0.5)  # Requests are taken a moment later, and compiling takes seconds.
     os.kill(process.pid, signal.SIGINT)
     output = finish(process, STOPPED)
     assert output.index("Compiled the step") < output.index("Stopped after 0 of 3 steps")
@@ -232,7 +234,7 @@ def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     for i in range(4):
-        Image.new("RGB", (8, 8), (60 * i, 9, 9)).save(images / f"{i}.bmp")
+        Image.new("RGB", (8, 10), (60 * i, 9, 9)).save(images / f"{i}.bmp")
     config = tiny_portrait({"batch_size": 16, "data.source": f"folder:{images}"})
     run = loop.prepare(config, tmp_path / "run")
     with pytest.raises(ValueError, match="another process is training"):
@@ -246,7 +248,7 @@ def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
     again.checkpoints.close()
     again.batches.close()
     again.lock.close()
-    Image.new("RGB", (8, 8)).save(images / "0.png")
+    Image.new("RGB", (8, 10)).save(images / "0.png")
     (images / "0.bmp").unlink()
     with pytest.raises(ValueError, match=r"data.source=.* has changed: it has 4 usable images"):
         loop.prepare(config, tmp_path / "run")
@@ -321,9 +323,9 @@ def by_name(task, state):
         # Blocks are matched by their resolution, and what is decoded last is last.
         (
             {"resolution": 20, "width": 16},
-            r"synthesis\.(b16|b20x16|decoder_16|decoder_20x16)\.|D/b(16|20x16)\.",
+            r"synthesis\.(b16|decoder_16)\.|D/b16\.",
         ),
-        ({"num_classes": 3}, r"mapping\.|D/b(4|5x4)\.out"),
+        ({"num_classes": 3}, r"mapping\.|D/b4\.out"),
         ({"width": 10}, r"D/b5x5\.fc\."),
     ],
 )
