@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -94,7 +95,7 @@ def test_a_run_on_portraits_paints_portraits(unbroken):
     with Image.open(workdir / "reals.png") as reals:
         assert reals.width % 8 == reals.height % 10 == 0
     painter = creps_jax.load(workdir)
-    whole = painter.render(0, size=(300, 150))
+    whole = painter.render(0, size=(300, 240))
     assert painter.render(0).shape == (10, 8, 3)
     assert painter.render(0, size=40).shape == (40, 32, 3)
     window = (100, 20, 290, 140)
@@ -408,7 +409,7 @@ def build_set(name, folder):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_each_config_reads_the_set_that_its_builder_makes(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
     source = build_set(name, tmp_path)
     config = importlib.import_module(f"configs.{CONFIGS[name]}").get_config()
     small = kill_hunt.TINY | kill_hunt.PORTRAIT | {"data.source": source, "data.resize": True}
