@@ -43,6 +43,7 @@ LONGEST = [
     "test_hosts.py",
     "test_parity.py",
     "test_step.py",
+    "test_distributed.py",
     "test_restart.py",
     "test_pipeline.py",
     "test_writers.py",

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from creps_jax import distributed
+from tests.processes import wait_until
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -43,46 +44,42 @@ with distributed.joined(
 """
 
 
-def start(coordinator, process, doer="", deed="", silence_sec=8, wait_sec=60):
+def start(log, coordinator, process, doer="", deed="", silence_sec=8, wait_sec=60):
+    """One process; its standard error goes to the file."""
     arguments = [coordinator, process, doer, deed, silence_sec, wait_sec]
-    return subprocess.Popen(
-        [sys.executable, "-c", BODY, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},  # One device each.
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with log.open("w") as stderr:
+        return subprocess.Popen(
+            [sys.executable, "-c", BODY, *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, "XLA_FLAGS": ""},  # One device each.
+            stderr=stderr,
+            start_new_session=True,
+        )
 
 
 @contextlib.contextmanager
-def two(*body):
-    """Both processes; none is left."""
+def two(folder, *body):
+    """Both processes, once one is running, and their logs; none is left."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-    both = [start(address, process, *body) for process in range(2)]
+    logs = [folder / f"{process}.txt" for process in range(2)]
+    both = [start(log, address, process, *body) for process, log in enumerate(logs)]
     try:
-        yield both
+        wait_until(lambda: any("running" in log.read_text() for log in logs), seconds=120)
+        yield both, logs
     finally:
         for process in both:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
 
 
-def until_running(process):
-    for line in process.stderr:
-        if line == "running\n":
-            return
-
-
-def ends(*body):
-    """Exit code and last words of each process, and for how long the last outlived the deed."""
-    with two(*body) as both:
-        until_running(both[int(body[:1] == ("0",))])
+def ends(folder, *body):
+    """Exit code and standard error of each process, and how long the last outlived the deed."""
+    with two(folder, *body) as (both, logs):
         done = time.monotonic()
-        told = [process.communicate(timeout=60)[1] for process in both]
-        return [process.returncode for process in both], told, time.monotonic() - done
+        codes = [process.wait(timeout=60) for process in both]
+        return codes, [log.read_text() for log in logs], time.monotonic() - done
 
 
 LOST, FAILED, STOPPED = distributed.LOST, distributed.FAILED, distributed.STOPPED
@@ -120,10 +117,13 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def outcomes():
+def outcomes(tmp_path_factory):
     """What became of all cases: they mostly wait, so some run at once."""
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        started = {name: pool.submit(ends, *body) for name, (body, _, _) in CASES.items()}
+        started = {
+            name: pool.submit(ends, tmp_path_factory.mktemp("logs"), *body)
+            for name, (body, _, _) in CASES.items()
+        }
         return {name: future.result() for name, future in started.items()}
 
 
@@ -134,7 +134,8 @@ def test_when_one_process_ends_all_do_and_say_why(outcomes, case):
     assert tuple(actual_codes) == codes, told
     assert seconds < 20
     for pattern, text in zip(last_lines, told, strict=True):
-        last = ["", *(line for line in text.splitlines() if line != "running")][-1]
+        # JAX's log says in between that it has taken a request.
+        last = ["", *(x for x in text.splitlines() if not re.match(r"running|W\d{4} ", x))][-1]
         assert re.match(pattern.format(*body[:1]), last) and bool(pattern) == bool(last), text
         assert "stack trace" not in text
 
@@ -145,29 +146,25 @@ def test_all_stop_at_one_step(outcomes):
         assert first == second
 
 
-def test_a_frozen_process_is_lost():
+def test_a_frozen_process_is_lost(tmp_path):
     for frozen in (0, 1):
-        with two(str(frozen), FREEZE, 3) as both:
-            _, told = both[1 - frozen].communicate(timeout=60)
-            assert both[1 - frozen].returncode == LOST
-            assert re.match(GONE.format(frozen), told.splitlines()[-1])
+        with two(tmp_path, str(frozen), FREEZE, 3) as (both, logs):
+            assert both[1 - frozen].wait(timeout=60) == LOST
+            assert re.match(GONE.format(frozen), logs[1 - frozen].read_text().splitlines()[-1])
 
 
-def test_a_second_request_acts_at_once():
-    with two("1", "import time; time.sleep(600)") as both:
-        until_running(both[1])
+def test_a_second_request_acts_at_once(tmp_path):
+    with two(tmp_path, "1", "import time; time.sleep(600)") as (both, _):
         for _ in range(2):
             both[1].send_signal(signal.SIGTERM)
             time.sleep(0.5)
-        both[1].communicate(timeout=10)
-        assert both[1].returncode == 128 + signal.SIGTERM
+        assert both[1].wait(timeout=10) == 128 + signal.SIGTERM
 
 
-def test_a_coordinator_that_cannot_be_reached_is_named():
-    process = start("127.0.0.1:1", 1, wait_sec=2)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == FAILED
-    assert "Error: the processes did not all meet at 127.0.0.1:1 within 2 s" in told
+def test_a_coordinator_that_cannot_be_reached_is_named(tmp_path):
+    log = tmp_path / "log.txt"
+    assert start(log, "127.0.0.1:1", 1, wait_sec=2).wait(timeout=60) == FAILED
+    assert "Error: the processes did not all meet at 127.0.0.1:1 within 2 s" in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,16 @@ def two(workdir, cache, workers=0):
             process.communicate()
 
 
+def wait_for_step(workdir, step, both):
+    """Until it is saved; not longer than the processes live."""
+
+    def ended():
+        return any(process.poll() is not None for process in both)
+
+    wait_until(lambda: newest_step(workdir) >= step or ended(), seconds=300)
+    assert not ended(), [process.communicate()[0] for process in both]
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, cache):
     workdir = tmp_path_factory.mktemp("unbroken")
@@ -66,7 +76,7 @@ def test_a_run_that_was_stopped_and_lost_a_process_goes_on_as_if_unbroken(
     unbroken, cache, tmp_path
 ):
     with two(tmp_path, cache, workers=1) as both:
-        wait_until(lambda: newest_step(tmp_path) >= 2, seconds=120)
+        wait_for_step(tmp_path, 2, both)
         for process in both:  # As SLURM does it: guards, what they guard, what decodes for it.
             os.killpg(process.pid, signal.SIGTERM)
         outputs = [process.communicate(timeout=60)[0] for process in both]
@@ -74,14 +84,14 @@ def test_a_run_that_was_stopped_and_lost_a_process_goes_on_as_if_unbroken(
     stopped = newest_step(tmp_path)
     assert f"Stopped after {stopped} of {STEPS} steps" in outputs[0]
     with two(tmp_path, cache) as both:
-        wait_until(lambda: newest_step(tmp_path) > stopped, seconds=120)
+        wait_for_step(tmp_path, stopped + 1, both)
         both[1].send_signal(signal.SIGKILL)
         output, _ = both[0].communicate(timeout=30)
         assert both[0].returncode == distributed.LOST, output
         assert "Error: process 1 of 2 (" in output and "is lost" in output
     with two(tmp_path, cache) as both:
-        first, _ = (finish(process) for process in both)
-        assert "Continuing" in first
+        outputs = [finish(process) for process in both]
+        assert "Continuing" in outputs[0]
     assert same(tmp_path, unbroken[0])
 
 
