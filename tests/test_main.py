@@ -1,12 +1,17 @@
 """What a user gets wrong on the command line of a training run ends in one line, at once."""
 
+import errno
 import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import jax
 import pytest
+
+from creps_jax.commands import train as train_command
+from creps_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
 DEMO = "--config=configs/demo.py"
@@ -85,3 +90,34 @@ def test_a_workdir_that_is_a_bucket_is_one_line(tmp_path):
     assert result.stderr == (
         "Error: --workdir: gs://bucket/run is no folder on a disk of this machine; give one\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/demo/metrics.jsonl"),
+            "Error: [Errno 28] No space left on device: 'runs/demo/metrics.jsonl'; make room; the "
+            "same command continues from the last checkpoint",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error", "runs/demo"),
+            "Error: [Errno 5] Input/output error: 'runs/demo'; the same command continues from the "
+            "last checkpoint",
+        ),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\n\n"),
+            "Error: the device (cpu) is out of memory (RESOURCE_EXHAUSTED: Out of memory "
+            "allocating 9 bytes); share a batch among more devices, raise layout.microbatches, "
+            "layout.pixel_strips or layout.row, or end what else uses the device",
+        ),
+    ],
+)
+def test_what_ends_a_step_is_one_line(monkeypatch, error, told):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(loop, "prepare", lambda *_: None)
+    monkeypatch.setattr(loop, "train", fail)
+    with pytest.raises(SystemExit, match=re.escape(told)):
+        train_command.run({}, "runs/demo", is_dry=False, profiles=False)

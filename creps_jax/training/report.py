@@ -114,6 +114,8 @@ class Events:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # That is JAX's own default.
             os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        if os.path.expanduser("~") == "~":  # No home: Keras, a part of it, would make that folder.
+            os.environ.setdefault("KERAS_HOME", os.devnull)
         self._folder = folder
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "events")
         self._writer = self._thread.submit(self._open)
@@ -183,7 +185,7 @@ class Reporter:
         if step < config.total_steps:
             self._events = self._closed_at_exit.enter_context(Events(workdir))
             if step == 0:
-                self._events.write(lambda writer: writer.write_hparams(flatten(raw_config)))
+                self._events.write(lambda writer: writer.write_hparams(_readable(raw_config)))
 
     def __enter__(self) -> Self:
         return self
@@ -263,6 +265,14 @@ class Reporter:
             Image.fromarray(picture.squeeze()).save(file, format="png")
         if self._events:
             self._events.write(lambda writer: writer.write_images(step, {name: picture[None]}))
+
+
+def _readable(raw_config: dict[str, Any]) -> dict[str, Any]:
+    """The fields by name; what is no text in a path is escaped, as TensorBoard needs it."""
+    return {
+        name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in flatten(raw_config).items()
+    }
 
 
 def mean_metrics(collected: list[dict[str, np.ndarray]]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import pathlib
 import resource
 import subprocess
 import sys
@@ -75,6 +77,16 @@ def test_events_written_before_the_writer_is_there_are_all_there(tmp_path):
     assert read_events(tmp_path) == [(step, step / 2) for step in range(5)]
 
 
+def test_a_user_without_a_home_gets_no_folder_of_that_name(tmp_path):
+    program = "from creps_jax.training.report import Events\nwith Events('.'):\n    pass"
+    environment = {k: v for k, v in os.environ.items() if k not in ("HOME", "KERAS_HOME")}
+    environment["PYTHONPATH"] = str(pathlib.Path(__file__).parents[2])
+    nobody = "import os, pwd; pwd.getpwuid = {}.__getitem__\n"  # As in docker run --user=12345.
+    command = [sys.executable, "-c", nobody + program]
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment, timeout=120)
+    assert [path.name.partition(".")[0] for path in tmp_path.iterdir()] == ["events"]
+
+
 def test_events_that_cannot_be_written_are_an_error_of_the_disk(tmp_path, no_room):
     told = f"{tmp_path}: TensorBoard's events: .*File too large"
     with pytest.raises(OSError, match=told), Events(tmp_path) as events:
@@ -98,6 +110,16 @@ def test_starting_and_continuing_a_run_need_no_tensorflow():
     loaded = subprocess.run(command, check=True, capture_output=True, text=True)
     assert {"clu", "tensorflow", "tensorboard"}.isdisjoint(loaded.stdout.split())
     assert loaded.stderr == ""
+
+
+def test_a_path_that_is_no_text_is_no_trouble(tmp_path):
+    raw = tiny_config({"data.source": os.fsdecode(b"folder:r\xe9n")})
+    config = parse(raw)
+    with Reporter(tmp_path, raw, config, 0, Guard(config.patience_steps, True, 0, {})):
+        pass
+    (events,) = tmp_path.glob("events.*")
+    assert b"folder:r\\udce9n" in events.read_bytes()
+    assert json.loads((tmp_path / "config.json").read_text()) == raw
 
 
 def test_a_finished_run_writes_no_events(tmp_path):
