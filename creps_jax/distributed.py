@@ -10,7 +10,8 @@ work, and a guard, which was started and computes nothing, reads how the child e
     "... first task at the barrier: 1"        process 1 alone wanted to shut down: FAILED
                                               it has told an error
 
-A guard hands SIGTERM and Ctrl-C on to its child, as SIGTERM, by which JAX stops all at one step.
+A guard hands SIGTERM, SIGHUP and Ctrl-C on to its child, as SIGTERM, by which JAX stops all at one
+step.
 """
 
 import contextlib
@@ -128,7 +129,8 @@ def joined(cluster: dict[str, Any] | None, wait_sec: int) -> Iterator[None]:
     guards.close()
     os.dup2(writing, 2)
     threading.Thread(target=_end_with, args=[childs], daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The guard hands it on.
+    for number in (signal.SIGINT, signal.SIGHUP):  # The guard hands them on.
+        signal.signal(number, signal.SIG_IGN)
     _connect(cluster, wait_sec, childs)
     end = None
     try:
@@ -188,8 +190,9 @@ def _guard(
             os.kill(child, signal.SIGKILL if requests else signal.SIGTERM)
         requests.append(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, hand_on)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # SIGHUP by nohup.
+            signal.signal(number, hand_on)
     last_words: list[str] = []
     passing = threading.Thread(target=_pass_on, args=(errors, last_words), daemon=True)
     passing.start()

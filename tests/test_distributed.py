@@ -103,6 +103,11 @@ CASES = {
     "0 tells an error": (("0", ERROR), (FAILED, FAILED), ("Error: no images", TOLD)),
     "both tell an error": (("both", ERROR), (FAILED, FAILED), ("Error: no images",) * 2),
     "1 has a bug": (("1", RAISE), (LOST, LOST), (GONE, "RuntimeError: a bug")),
+    "the end of a terminal": (
+        ("both", "os.killpg(guard(), signal.SIGHUP)"),
+        (STOPPED, STOPPED),
+        ("stopped at", "stopped at"),
+    ),
     "a request to 1": (
         ("1", "os.kill(guard(), signal.SIGINT)"),
         (STOPPED, STOPPED),

@@ -11,6 +11,7 @@ from creps_jax import machine
 
 _SHARED = Path("/dev/shm")
 _BATCHES = 3  # of each decoding process: made, waiting, and taken
+_LOCKS_BYTES = 2**18  # of each decoding process: its locks and queues, a page each
 
 
 def peak_bytes() -> int:
@@ -50,7 +51,8 @@ def check_shared(workers: int, batch_bytes: int) -> None:
     """
     if not workers or not _SHARED.is_dir():
         return
-    needed, free = _BATCHES * workers * batch_bytes, shutil.disk_usage(_SHARED).free
+    needed = workers * (_BATCHES * batch_bytes + _LOCKS_BYTES)
+    free = shutil.disk_usage(_SHARED).free
     if needed > free:
         raise ValueError(
             f"data.workers={workers} needs {size(needed)} of shared memory, and {_SHARED} has "
