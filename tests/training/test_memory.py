@@ -26,8 +26,8 @@ def test_processes_that_could_not_share_batches_are_not_started(tmp_path, monkey
     config = tiny_config({"batch_size": 1600, "data.workers": 2})
     small = SimpleNamespace(free=2**20)  # 2 workers hold 3 batches of 1600 * 8 * 8 * 3 bytes each.
     monkeypatch.setattr(shutil, "disk_usage", lambda path: small)
-    expected = r"data.workers=2 needs 3 MiB of shared memory.* has 1 MiB left: give .*workers=0"
+    expected = r"data.workers=2 needs 2 MiB of shared memory.* has 1 MiB left: give .*workers=0"
     with pytest.raises(ValueError, match=expected):
         loop.prepare(config, tmp_path)
     memory.check_shared(0, 2**40)
-    memory.check_shared(2, 2**17)
+    memory.check_shared(2, 2**16)
