@@ -25,12 +25,12 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, PngImagePlugin
-from sklearn.datasets import load_sample_images
 
 from creps_jax.data.containers.schemes import open_container
 from creps_jax.data.decode import UnreadableError, read_image, read_plain_png
 from creps_jax.data.preparation import outputs
 from creps_jax.data.preparation.prepare import Options, prepare_image
+from experiments.photos import photographs
 
 LIMIT_MIB = 4096  # of address space; the libraries themselves map one or two GiB
 HANG_SEC = 20
@@ -42,7 +42,7 @@ OPTIONS = (Options(16, 16, True, 3, 1, 128.0), Options(24, 24, False, 1, 1, 128.
 
 def image_files() -> list[bytes]:
     """A photograph in every form that is read."""
-    photo = Image.fromarray(load_sample_images().images[0][:SIDE, : SIDE + 9])
+    photo = photographs()[0].crop((0, 0, SIDE + 9, SIDE))
     sixteen = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from creps_jax import machine
 from creps_jax.config import DataConfig
@@ -33,6 +32,7 @@ from creps_jax.data.decode import encode_png, read_plain_png
 from creps_jax.data.pipeline import make_iterator
 from creps_jax.data.preparation import outputs
 from creps_jax.data.sources import Source, open_source
+from experiments.photos import photographs
 
 COUNTS = {256: 2048, 512: 512}  # images of a set by their size; Grain shuffles tiny ones slowly
 BATCH = 16
@@ -44,7 +44,7 @@ def make_files(size: int) -> list[bytes]:
     """PNG files of crops of photographs."""
     random, files = np.random.default_rng(0), []
     for i in range(COUNTS[size]):
-        photo = Image.fromarray(load_sample_images().images[i % 2])
+        photo = photographs()[i % 2]
         side = int(random.integers(256, 420))
         x, y = random.integers(photo.width - side), random.integers(photo.height - side)
         box = (x, y, x + side, y + side)

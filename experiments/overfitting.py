@@ -21,10 +21,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
 from creps_jax.checkpoint import load_networks
@@ -33,6 +29,7 @@ from creps_jax.data.scenes import procedural
 from creps_jax.model.coordinates import training_positions
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
+from experiments.plotting import pyplot
 
 IMAGES = 300
 BATCH = 4  # of one group of the minibatch standard deviation
@@ -107,7 +104,7 @@ def main() -> None:
 
 def plot(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
     """The signs of each run, and the gaps between seen and unseen scenes of both."""
-    figure, (*of_kinds, gaps) = plt.subplots(1, 3, figsize=(13, 4))
+    figure, (*of_kinds, gaps) = pyplot.subplots(1, 3, figsize=(13, 4))
     for axes, (kind, of) in zip(of_kinds, rows.items(), strict=True):
         kimg = np.array([row["kimg"] for row in of])
         signs = {name: np.array([row[name] for row in of]) for name in SETS}

@@ -1,6 +1,6 @@
 """The README's pictures of a run: its grids, and scenes at 1x, at 4x, in a window and warped.
 
-python experiments/pictures.py --workdir=runs/demo --out=experiments/demo
+python -m experiments.pictures --workdir=runs/demo --out=experiments/demo
 """
 
 import argparse

@@ -31,6 +31,7 @@ from creps_jax.model import biline, coordinates, layers
 from creps_jax.model.generator import Generator, Variables
 from creps_jax.rendering import render
 from creps_jax.rendering.painter import Painter
+from experiments.plotting import pyplot
 
 STRIP = 512  # px; height of the window that stands for a frame too large to render whole.
 WHOLE = 4096  # px; the largest frame that is rendered whole.
@@ -213,11 +214,6 @@ def shown(value: float) -> str:
 
 def plot(rows: list[dict], path: Path) -> None:
     """Seconds of an image against its size."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     names = {"whole": "creps_jax", "plain": "plain", "full_grid": "full grid"}
     whole = [row for row in rows if row["height"] == row["size"]]

@@ -1,6 +1,6 @@
 """What a run learnt: loss curves, and the distance of its fakes from its reals over training.
 
-    python experiments/training_report.py --workdir=runs/demo --out=experiments/demo
+    python -m experiments.training_report --workdir=runs/demo --out=experiments/demo
 
 Reads the run's metrics.jsonl and its grids; writes curves.png and distances.csv. The distance is
 the sliced Wasserstein distance between the pixels of the grid's fakes and of as many reals: the
@@ -12,14 +12,11 @@ import csv
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
 from creps_jax.config import parse
+from experiments.plotting import pyplot
 
 DIRECTIONS = 512
 
@@ -41,7 +38,7 @@ def sliced_wasserstein(a: np.ndarray, b: np.ndarray) -> float:
 
 def plot(metrics: list[dict], distances: list[tuple[float, float]], path: Path) -> None:
     """Losses, logits' signs and distances over kimg."""
-    figure, (losses, signs, wasserstein) = plt.subplots(1, 3, figsize=(14, 4))
+    figure, (losses, signs, wasserstein) = pyplot.subplots(1, 3, figsize=(14, 4))
     for axes, names in (
         (losses, ("loss/g", "loss/d")),
         (signs, ("sign/real", "sign/fake")),

@@ -1,6 +1,6 @@
 """A small training set of real photographs: crops of the two that scikit-learn carries.
 
-    python experiments/photographs/make_zip.py --out=datasets/photographs32.zip
+    python -m experiments.photographs.make_zip --out=datasets/photographs32.zip
 
 Crops of 96 to 256 px at random places, scaled to 32 x 32, as PNGs in a StyleGAN-style zip.
 """
@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_images
+
+from experiments.photos import photographs
 
 
 def crops(count: int, size: int, seed: int = 0):
     """Yields `count` images, size x size px, from the photographs in turn."""
     random = np.random.default_rng(seed)
-    photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    photos = photographs()
     for index in range(count):
-        photograph = photographs[index % len(photographs)]
+        photograph = photos[index % len(photos)]
         side = int(random.integers(96, 257))
         left = int(random.integers(photograph.width - side + 1))
         top = int(random.integers(photograph.height - side + 1))
