@@ -1,6 +1,8 @@
 """Every epoch sees every image once; a resumed iterator continues exactly."""
 
 import json
+import os
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -13,6 +15,8 @@ from creps_jax.data.pipeline import make_iterator
 from creps_jax.data.sources import open_source
 from tests.helpers.data import data_config
 from tests.processes import children, is_running, wait_until
+
+ENV = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
 
 SIZE = 8
 
@@ -219,7 +223,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         )
     )
     process = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, script], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
         assert process.stdout.readline() == b"(4, 8, 8, 3)\n"
@@ -251,7 +255,6 @@ def test_a_closed_iterator_ends_without_noise(tmp_path):
             """
         )
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", script], capture_output=True, text=True
-    )
+    command = [sys.executable, "-W", "error::ResourceWarning", script]
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "(4, 8, 8, 3)\n", "")

@@ -106,6 +106,7 @@ def test_what_may_change_changes_when_a_run_continues(trained, tmp_path):
     others = {"total_kimg": 0.032, "guard.patience_kimg": 2.0, "checkpoint.keep": 3}
     others |= {f"{name}_kimg": 0.032 for name in ("report.every", "checkpoint.every")}
     others |= {"report.grid_every_kimg": 0.032, "data.threads": 2, "data.workers": 1, **TRACED[1]}
+    others |= {"data.max_megapixels": 200.0}
     assert others.keys() == MAY_CHANGE
     run = loop.prepare(config_of(TRAINED | others), trained)
     assert run.step == 1 and run.config.total_steps == 2

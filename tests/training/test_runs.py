@@ -15,7 +15,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -409,7 +408,7 @@ def build_set(name, folder):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_each_config_reads_the_set_that_its_builder_makes(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     source = build_set(name, tmp_path)
     config = importlib.import_module(f"configs.{CONFIGS[name]}").get_config()
     small = kill_hunt.TINY | kill_hunt.PORTRAIT | {"data.source": source, "data.resize": True}
