@@ -219,7 +219,7 @@ def _guard(
 def _pass_on(errors: IO[str], last_words: list[str]) -> None:
     """Lines to standard error; of JAX's abort, which are pages, to the list."""
     for line in errors:
-        if last_words or re.match(r"[WEF]\d{4} .*(coordination.service|client\.h)", line):
+        if last_words or re.match(r"[EF]\d{4} .*(coordination.service|client\.h)", line):
             last_words.append(line)
         else:
             print(line, end="", file=sys.stderr, flush=True)

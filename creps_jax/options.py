@@ -201,11 +201,10 @@ def output_paths(out: str, seeds: list[int]) -> list[str]:
     """
     if not out:
         raise ValueError("must not be empty: name a folder or a file")
-    local = disk.utf8_path(out)  # No shell replaces ~ behind a "=".
-    is_folder = out.endswith("/") or local.is_dir()
-    is_url = re.match("[A-Za-z0-9]{2,}:/", out)
+    is_folder, is_url = out.endswith("/"), re.match("[A-Za-z0-9]{2,}:/", out)
     if not is_url:
-        out = str(local)
+        local = disk.utf8_path(out)  # No shell replaces ~ behind a "=".
+        is_folder, out = is_folder or local.is_dir(), str(local)
     suffix = Path(out).suffix.lower()
     if suffix and suffix not in PICTURES and not is_folder:
         raise ValueError(

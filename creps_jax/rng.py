@@ -14,11 +14,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 IMPLEMENTATION = "threefry2x32"
 
 # What JAX can set for one thread. Nothing here depends on whether types and ranks are promoted
-# strictly, and checks of keys and tracers change no number: those stay as the user wants them.
+# strictly, and checks of keys change no number: those stay as the user wants them.
 _PINNED: tuple[tuple[Callable[[Any], contextlib.AbstractContextManager], Any], ...] = (
     (jax.default_prng_impl, IMPLEMENTATION),
     (jax.threefry_partitionable, True),
@@ -26,6 +27,9 @@ _PINNED: tuple[tuple[Callable[[Any], contextlib.AbstractContextManager], Any], .
     (jax.default_matmul_precision, "highest"),  # float32 means float32.
     (jax.default_device, None),
     (jax.disable_jit, False),
+    (jax.set_mesh, Mesh(np.empty((), object), ())),
+    (jax.enable_checks, False),
+    (jax.no_tracing, False),
     # Beyond a picture's edges nothing need be a number, and training stops at NaN by itself.
     (jax.debug_nans, False),
     (jax.debug_infs, False),

@@ -190,6 +190,12 @@ def test_compiled_programs_are_kept_where_the_user_keeps_caches(tmp_path, monkey
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".cache" / "creps_jax")
 
 
+def test_a_zarr_may_be_at_a_url(workdir, tmp_path):
+    result = creps_render(workdir, f"file://{tmp_path}/a.zarr", "--seeds=3")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "a.zarr" / "zarr.json").exists()
+
+
 def test_names_that_are_no_utf_8_are_refused_in_one_line(workdir, tmp_path):
     name = os.fsdecode(b"caf\xe9")
     for option, result in (

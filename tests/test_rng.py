@@ -30,6 +30,7 @@ SETTINGS = {
     "jax_default_matmul_precision": "BF16_BF16_F32",
     "jax_default_prng_impl": "rbg",
     "jax_disable_jit": True,
+    "jax_enable_checks": True,
     "jax_enable_custom_prng": True,
     "jax_enable_x64": True,
     "jax_legacy_prng_key": "error",
@@ -111,6 +112,13 @@ def test_no_setting_changes_a_picture_or_a_training_step(painter, usual, name):
         assert_same(list(pictures(painter)), usual[0])
         assert_same(trained(), usual[1])
         assert jax.config.values == ambient
+
+
+def test_a_mesh_of_the_users_changes_no_picture(painter, usual):
+    mesh = jax.make_mesh((2,), ("a",), axis_types=(jax.sharding.AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        assert_same(list(pictures(painter)), usual[0])
+        assert jax.sharding.get_abstract_mesh().axis_names == ("a",)
 
 
 def test_between_the_parts_of_a_stream_the_settings_are_the_users(painter):

@@ -135,7 +135,7 @@ class Events:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.write(lambda writer: writer.close())
+        self._pending.append(self._thread.submit(self._call, lambda writer: writer.close()))
         self._thread.shutdown()
         if kind is None:  # Else an error is on its way already.
             for done in self._pending:
@@ -307,13 +307,15 @@ def forget_after(path: Path, step: int) -> None:
     """Drop the lines of metrics.jsonl beyond `step`: those steps will be done again."""
     if not path.exists():
         return
-    kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    kept = [
+        line for line in path.read_text(errors="replace").splitlines() if _step_of(line) <= step
+    ]
     disk.write_whole(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _step_of(line: str) -> float:
-    """The step of a line; a half-written one, cut off by a kill, is later than all."""
+    """The step of a line; one that is cut off by a kill, or none of ours, is later than all."""
     try:
         return json.loads(line)["step"]
-    except ValueError:
+    except (ValueError, TypeError, KeyError):
         return math.inf

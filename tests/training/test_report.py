@@ -58,7 +58,8 @@ def test_a_run_that_ends_before_its_trace_is_an_error(tmp_path):
 def test_metrics_of_steps_that_will_be_done_again_are_forgotten(tmp_path):
     path = tmp_path / "metrics.jsonl"
     lines = [json.dumps({"step": step}) for step in (1, 2, 3, 4)]
-    path.write_text("\n".join(lines) + '\n{"step": 5, "lo')  # Killed while writing.
+    odd = b'\n5\n{}\n"step"\n\xff\xfe\n{"step": 5, "lo'  # Others' lines; killed while writing.
+    path.write_bytes("\n".join(lines).encode() + odd)
     forget_after(path, 2)
     assert path.read_text() == "\n".join(lines[:2]) + "\n"
     forget_after(tmp_path / "absent.jsonl", 2)

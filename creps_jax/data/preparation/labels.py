@@ -136,7 +136,7 @@ def _read_file(path: pathlib.Path) -> list[tuple[str, Any]]:
 
 def _csv_pairs(path: pathlib.Path, text: str) -> list[tuple[str, Any]]:
     try:
-        rows = [row for row in csv.reader(text.splitlines()) if row]
+        rows = [[field.strip() for field in row] for row in csv.reader(text.splitlines()) if row]
     except csv.Error as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     for row in rows:

@@ -201,24 +201,33 @@ def read_outcomes(job: Job, folder: pathlib.Path) -> list[Outcome]:
     """What became of every item, in order."""
     found = []
     for part in range(job.parts):
-        path = part_path(folder, part)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                found += [Outcome(*fields) for fields in json.loads(archive.read(OUTCOMES))]
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, zlib.error) as error:
-            path.unlink()
-            raise OSError(
-                f"{path} was damaged ({error}) and is removed: the same command makes it anew"
-            ) from error
+        with _removed_if_damaged(part_path(folder, part)) as path, zipfile.ZipFile(path) as archive:
+            found += [Outcome(*fields) for fields in json.loads(archive.read(OUTCOMES))]
     return found
 
 
 def read_files(job: Job, folder: pathlib.Path, indices: Iterable[int]) -> Iterator[bytes]:
     """The prepared files of items that are kept; their indices must ascend."""
     for part, of_part in itertools.groupby(indices, lambda index: index // PART):
-        with zipfile.ZipFile(part_path(folder, part)) as archive:
+        with _removed_if_damaged(part_path(folder, part)) as path:
+            archive = zipfile.ZipFile(path)
+        with archive:
             for index in of_part:
-                yield archive.read(str(index - part * PART))
+                with _removed_if_damaged(path):
+                    file = archive.read(str(index - part * PART))
+                yield file
+
+
+@contextlib.contextmanager
+def _removed_if_damaged(part: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Around reading a part; OSError, which says what to do, if it is damaged."""
+    try:
+        yield part
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, zlib.error) as error:
+        part.unlink()
+        raise OSError(
+            f"{part} was damaged ({error}) and is removed: the same command makes it anew"
+        ) from error
 
 
 _worker: tuple[Sequence[Container], Options]  # of a worker process

@@ -213,6 +213,7 @@ class TestLabels:
             ),
             ("l.csv", "file,class\ncats/0.png,1\ndogs/1.png,0\n", ([1, 0], ["0", "1"])),
             ("l.csv", "cats/0.png,tabby\ndogs/1.png,pug\n", ([1, 0], ["pug", "tabby"])),
+            ("l.csv", "cats/0.png, 1\ndogs/1.png, 0\n", ([1, 0], ["0", "1"])),
             ("l.csv", "cats\\0.png,0\n./dogs//1.png,1\ncats/0.png,0\n", ([0, 1], ["0", "1"])),
             ("l.csv", '\ufeff"cats/0.png","a, b"\r\ndogs/1.png,c\r\n', ([0, 1], ["a, b", "c"])),
         ],
@@ -397,7 +398,19 @@ def test_a_folder_of_the_users_is_not_emptied(photos, tmp_path):
     assert (tmp_path / "a.zip.partial" / "notes.txt").read_text() == "precious"
 
 
-def test_a_damaged_part_is_made_anew(photos, tmp_path, monkeypatch):
+def cut(part):
+    os.truncate(part, 500)
+
+
+def flip(part):
+    """One byte of the first image, after the local header."""
+    content = bytearray(part.read_bytes())
+    content[200] ^= 1
+    part.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, flip])
+def test_a_damaged_part_is_made_anew(photos, tmp_path, monkeypatch, damage):
     out = tmp_path / "a.zip"
     with monkeypatch.context() as patched:
         patched.setattr("creps_jax.data.preparation.outputs.write_zip", lambda *arguments: 1 / 0)
@@ -405,7 +418,7 @@ def test_a_damaged_part_is_made_anew(photos, tmp_path, monkeypatch):
             run(f"--source={photos}", "--size=32", f"--out={out}").exception, ZeroDivisionError
         )
     (part,) = tmp_path.glob("a.zip.partial/0*.zip")
-    os.truncate(part, 500)
+    damage(part)
     done = run(f"--source={photos}", "--size=32", f"--out={out}")
     assert done.exit_code == 1 and f"{part} was damaged" in done.output
     made(f"--source={photos}", "--size=32", f"--out={out}")
