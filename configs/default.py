@@ -80,6 +80,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.report = report = ml_collections.ConfigDict()
     report.every_kimg = 4.0  # kimg from one line of metrics to the next
     report.grid_every_kimg = 200.0  # kimg from one grid of fakes to the next
+    report.tensorboard = True  # write its events; False: TensorFlow, 520 MiB, is not imported
 
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
     checkpoint.every_kimg = 40.0  # kimg from one checkpoint to the next

@@ -23,6 +23,7 @@ MAY_CHANGE = frozenset(
         "data.workers",
         "report.every_kimg",
         "report.grid_every_kimg",
+        "report.tensorboard",
         "checkpoint.every_kimg",
         "checkpoint.keep",
         "layout.row",
@@ -150,6 +151,7 @@ class RunConfig:
     total_steps: int
     report_steps: int
     grid_steps: int
+    tensorboard: bool  # whether its events are written
     checkpoint_steps: int
     checkpoint_keep: int  # checkpoints kept
     patience_steps: int  # how long a sign of trouble may last
@@ -216,7 +218,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "kimg": float | None,
     },
     "layout": {"row": int, "column": int, "microbatches": int, "pixel_strips": int},
-    "report": {"every_kimg": float, "grid_every_kimg": float},
+    "report": {"every_kimg": float, "grid_every_kimg": float, "tensorboard": bool},
     "checkpoint": {"every_kimg": float, "keep": int},
     "guard": {"patience_kimg": float},
 }
@@ -228,6 +230,7 @@ ADDED_FIELDS: dict[str, dict[str, Any]] = {
     "data": {"random_crop": False, "max_megapixels": 89.478485},
     "augment": {"kind": "none", "p": 0.0, "target": 0.6, "interval": 4, "kimg": None},
     "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
+    "report": {"tensorboard": True},
     "guard": {"patience_kimg": 200.0},
 }
 
@@ -513,6 +516,7 @@ def parse(config: Any) -> RunConfig:
         total_steps=steps("total_kimg"),
         report_steps=steps("report.every_kimg"),
         grid_steps=steps("report.grid_every_kimg"),
+        tensorboard=f["report.tensorboard"],
         checkpoint_steps=steps("checkpoint.every_kimg"),
         checkpoint_keep=f["checkpoint.keep"],
         patience_steps=steps("guard.patience_kimg"),

@@ -28,6 +28,7 @@ from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh
 from creps_jax.training.loop import restore
 from creps_jax.training.state import Task
+from experiments import quick_compile
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE = 4
@@ -51,6 +52,7 @@ TINY = {
     "augment.kimg": 0.1,
     "report.every_kimg": BATCH_SIZE / 1000,
     "report.grid_every_kimg": 1.0,
+    "report.tensorboard": False,
     "checkpoint.every_kimg": 2 * BATCH_SIZE / 1000,
 }
 
@@ -73,7 +75,7 @@ def start(
     command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in fields.items()), *flags]
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # Compiling would take most of the time.
+        "XLA_FLAGS": quick_compile.FLAGS,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -125,10 +127,10 @@ def kill_in_flight(
     return saving()
 
 
-def arrays(workdir: Path) -> tuple[int, list[np.ndarray], dict]:
-    """Step, all arrays and the data position of the newest checkpoint."""
+def arrays(workdir: Path, step: int | None = None) -> tuple[int, list[np.ndarray], dict]:
+    """Step, all arrays and the data position of a checkpoint; None: of the newest."""
     with Checkpoints(workdir, keep=2) as checkpoints:
-        step = checkpoints.latest_step()
+        step = checkpoints.latest_step() if step is None else step
         config = parse(checkpoints.config(step))
         networks = Generator(config.generator), Discriminator(config.discriminator)
         one_device = make_mesh(jax.devices()[:1])
@@ -139,9 +141,11 @@ def arrays(workdir: Path) -> tuple[int, list[np.ndarray], dict]:
     return step, [np.asarray(x) for x in jax.tree.leaves(state)], data
 
 
-def same(ours: Path, theirs: Path) -> bool:
-    """Whether the newest checkpoints of two runs are equal, bit for bit."""
-    (step, leaves, data), (other_step, others, other_data) = arrays(ours), arrays(theirs)
+def same(ours: Path, theirs: Path, step: int | None = None) -> bool:
+    """Whether the checkpoints of a step, or the newest ones, of two runs are equal bit for bit."""
+    (step, leaves, data), (other_step, others, other_data) = (
+        arrays(workdir, step) for workdir in (ours, theirs)
+    )
     return (step, data) == (other_step, other_data) and all(
         a.dtype == b.dtype and a.tobytes() == b.tobytes()
         for a, b in zip(leaves, others, strict=True)

@@ -4,8 +4,9 @@ import os
 import pathlib
 import tempfile
 
-import jaxlib.version
 import pytest
+
+from experiments import quick_compile
 
 # The simulated devices deadlock unless XLA's thread pool holds at least two threads for each.
 os.environ.setdefault("NPROC", "32")
@@ -13,18 +14,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # The command keeps compiled programs in the user's cache: here one of all tests' processes.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="creps-cache-")
-# Compiling takes most of the tests' time: these options, which change no HLO, halve it.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",
-        # Later releases end at this flag.
-        *["--xla_cpu_use_fusion_emitters=false"] * (jaxlib.version.__version_info__ < (0, 11)),
-        os.environ.get("XLA_FLAGS", ""),
-    ]
-)
+devices = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = " ".join([devices, quick_compile.FLAGS, os.environ.get("XLA_FLAGS", "")])
 
-import jax
+import jax  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -41,6 +34,7 @@ def cache():
 LONGEST = [
     "test_runs.py",
     "test_hosts.py",
+    "test_loop.py",
     "test_parity.py",
     "test_step.py",
     "test_distributed.py",

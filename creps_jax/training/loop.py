@@ -93,12 +93,13 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
       ValueError: a config field, the images or the checkpoints are not usable; it says which.
       OSError: the disk fails.
     """
-    check_installed()
     try:
         workdir = disk.utf8_path(workdir).absolute()
     except ValueError as error:
         raise ValueError(f"--workdir: {error}") from error
     config = parse(raw_config)
+    if config.tensorboard:
+        check_installed()
     print(device_line(jnp.dtype(compute_dtype(config.precision)).name), flush=True)
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir={workdir} is a file; give the folder of a run")
@@ -327,7 +328,8 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
     begun = run.step
     # Of several processes, JAX takes the requests.
     requests = stop_requests() if jax.process_count() == 1 else contextlib.nullcontext([])
-    with requests as received, contextlib.closing(run.batches), run.checkpoints, reporter:
+    lock = run.lock or contextlib.nullcontext()
+    with requests as received, lock, contextlib.closing(run.batches), run.checkpoints, reporter:
         if run.step == 0 and jax.process_index() == 0:
             reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
         if run.step < config.total_steps:

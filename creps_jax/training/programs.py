@@ -1,5 +1,6 @@
 """The compiled programs of a training step, one for each phase, and what they cost."""
 
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from creps_jax.training.state import Task, TrainState, init_state
 from creps_jax.training.step import Batch
 
 
+@functools.cache
 def abstract_state(task: Task) -> TrainState:
     """Shapes, dtypes and shardings of the state."""
     layout = sharding.named(task.mesh, "state")
@@ -22,6 +24,7 @@ def abstract_state(task: Task) -> TrainState:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout), shapes)
 
 
+@functools.cache
 def abstract_inputs(task: Task) -> tuple[TrainState, dict[str, Any], Batch, Draws]:
     """The state, the pipeline's batch, and what `prepare` makes of it: shapes and shardings."""
     config = task.generator.config

@@ -174,7 +174,7 @@ class Reporter:
         self._timed_from = step
         self._start_interval()
         self._writes = jax.process_index() == 0
-        self._events: Events | None = None  # A run that is finished has none to write.
+        self._events: Events | None = None  # A run that is finished has none to write either.
         self._closed_at_exit = contextlib.ExitStack()
         if not self._writes:
             return
@@ -182,7 +182,7 @@ class Reporter:
         forget_after(workdir / METRICS, step)
         self._metrics_file = (workdir / METRICS).open("a")
         self._closed_at_exit.enter_context(self._metrics_file)
-        if step < config.total_steps:
+        if config.tensorboard and step < config.total_steps:
             self._events = self._closed_at_exit.enter_context(Events(workdir))
             if step == 0:
                 self._events.write(lambda writer: writer.write_hparams(_readable(raw_config)))

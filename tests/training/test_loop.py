@@ -1,11 +1,336 @@
-"""Requests to stop a run."""
+"""Runs in this process: requests to stop, every field of a config, how runs begin and end.
 
+All share the programs of one run, all of whose fields have other values than configs/default.py
+gives them. Those of data are tried where images are: in tests/data.
+"""
+
+import contextlib
+import importlib
+import json
 import os
+import re
+import shutil
 import signal
 
+import jax
+import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
-from creps_jax.training import loop
+from configs import default
+from creps_jax import cli
+from creps_jax.checkpoint import load_ema, load_generator
+from creps_jax.commands import train
+from creps_jax.config import MAY_CHANGE, field_types, flatten
+from creps_jax.training import loop, programs
+from creps_jax.training.guards import Guard
+from experiments.kill_hunt import same
+from tests.helpers.publishers import COUNT, PUBLISH
+
+# All at once, so that one step is compiled.
+TRAINED = {
+    "seed": 7,
+    "precision": "bfloat16",
+    "total_kimg": 0.016,
+    "batch_size": 16,
+    "resolution": 8,
+    "width": 16,
+    "image_channels": 1,
+    "generator.z_dim": 6,
+    "generator.w_dim": 10,
+    "generator.mapping_layers": 1,
+    "generator.channel_base": 128,
+    "generator.channel_max": 6,
+    "generator.biline_channels": 3,
+    "generator.thickness": 2,
+    "generator.bandwidth": 4.0,
+    "discriminator.channel_base": 128,
+    "discriminator.channel_max": 6,
+    "discriminator.mbstd_group_size": 8,
+    "discriminator.mapping_layers": 2,
+    "recipe.learning_rate": 0.01,
+    "recipe.adam_b2": 0.9,
+    "recipe.r1_gamma": 0.5,
+    "recipe.r1_interval": 3,
+    "recipe.path_length_weight": 1.0,
+    "recipe.path_length_decay": 0.1,
+    "recipe.path_length_interval": 2,
+    "recipe.path_length_batch_shrink": 1,
+    "recipe.w_avg_decay": 0.9,
+    "recipe.ema_kimg": 0.1,
+    "recipe.ema_rampup": 0.5,
+    "recipe.freeze_d": 1,
+    "augment.p": 0.3,
+    "augment.target": 0.0,
+    "augment.interval": 5,
+    "augment.kimg": 0.05,
+    "report.every_kimg": 0.016,
+    "report.grid_every_kimg": 0.016,
+    "report.tensorboard": False,
+    "checkpoint.every_kimg": 0.016,
+    "checkpoint.keep": 2,
+    "guard.patience_kimg": 1.0,
+}
+# The fields above with these: what is compiled is traced only.
+OF_CLASSES = {"augment.kind": "fixed", "num_classes": 2}
+# The run, continued with these; test_step.py trains with them.
+LAYOUT = {"layout.row": 2, "layout.column": 2, "layout.microbatches": 2, "layout.pixel_strips": 2}
+FINE_TUNED = {"init_from"}
+
+
+STEP_KIMG = TRAINED["batch_size"] / 1000
+
+
+def config_of(changes):
+    config = default.get_config()
+    config.update_from_flattened_dict({"data.source": "procedural:23", **changes})
+    return json.loads(config.to_json())
+
+
+def steps(count):
+    return {"total_kimg": count * STEP_KIMG}
+
+
+@contextlib.contextmanager
+def prepared(workdir, changes=()):
+    """A run that is about to start or to continue, not trained."""
+    run = loop.prepare(config_of(TRAINED | dict(changes)), workdir)
+    try:
+        yield run
+    finally:
+        for item in (run.checkpoints, run.batches, run.lock):
+            item.close()
+
+
+def finish(workdir, changes=()):
+    """The run of the command, to its end."""
+    assert train.run(config_of(TRAINED | dict(changes)), workdir, is_dry=False, profiles=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of one step."""
+    workdir = tmp_path_factory.mktemp("run")
+    finish(workdir)
+    return workdir
+
+
+# Every field.
+
+
+def test_every_field_has_a_run_in_which_it_is_another_than_by_default():
+    tried = TRAINED | OF_CLASSES | LAYOUT
+    of_data = {name for name in field_types() if name.startswith("data.")}
+    assert tried.keys() | FINE_TUNED | of_data == field_types().keys()
+    by_default = flatten(json.loads(default.get_config().to_json()))
+    assert not {name for name, value in tried.items() if by_default[name] == value}
+
+
+def test_a_run_of_other_values_trains_and_paints(trained):
+    (line,) = map(json.loads, (trained / "metrics.jsonl").read_text().splitlines())
+    assert line["step"] == 1 and {"loss/r1", "loss/path_length", "augment/p"} <= line.keys()
+    assert all(np.isfinite(value) for value in line.values())
+    assert not list(trained.glob("events.*"))
+    generator, _ = load_generator(trained)
+    assert generator.config.shape == (8, 16) and generator.config.image_channels == 1
+
+
+def test_what_may_change_changes_when_a_run_continues(trained):
+    others = {"total_kimg": 0.032, "guard.patience_kimg": 2.0, "checkpoint.keep": 3}
+    others |= {f"{name}_kimg": 0.032 for name in ("report.every", "checkpoint.every")}
+    others |= {"report.grid_every_kimg": 0.032, "report.tensorboard": True}
+    others |= {"data.threads": 2, "data.workers": 1, "data.max_megapixels": 200.0, **LAYOUT}
+    assert others.keys() == MAY_CHANGE
+    with prepared(trained, others) as run:
+        assert run.step == 1 and run.config.total_steps == 2
+
+
+def labelled_images(folder):
+    """A folder of four images of two classes."""
+    folder.mkdir()
+    for i in range(4):
+        Image.new("L", (16, 8), 60 * i).save(folder / f"{i}.png")
+    labels = [[f"{i}.png", i % 2] for i in range(4)]
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return {"data.source": f"folder:{folder}"}
+
+
+def test_a_run_of_another_kind_begins(tmp_path):
+    with prepared(tmp_path / "run", OF_CLASSES | labelled_images(tmp_path / "images")) as run:
+        for call in programs.calls(run.task, *programs.abstract_inputs(run.task)):
+            call.function.trace(run.task, *call.inputs)
+
+
+# How runs begin, end and go on.
+
+
+def test_a_run_that_is_lengthened_is_the_longer_run(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "lengthened")
+    finish(tmp_path / "lengthened", steps(3))
+    assert "Continuing" in capsys.readouterr().out
+    finish(tmp_path / "unbroken", steps(3))
+    assert same(tmp_path / "lengthened", tmp_path / "unbroken")
+
+
+def test_a_finished_run_says_so_and_compiles_nothing(trained, capsys):
+    finish(trained)
+    output = capsys.readouterr().out
+    assert "Finished: 1 of 1 steps" in output and "Compiled" not in output
+
+
+def test_a_dry_run_tells_sizes_and_costs_and_leaves_nothing(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train.run(config_of(TRAINED), None, is_dry=True, profiles=False)
+    output = capsys.readouterr().out
+    assert '"total_kimg": 0.016' in output and '"z_dim": 6' in output
+    parameters = load_ema(trained)[0]["params"]
+    count = sum(x.size for x in jax.tree.leaves(parameters))
+    assert re.search(rf"^generator +{count:,} parameters$", output, re.M)
+    costs = re.findall(
+        r"^(prepare|G main|G path length|D main|D R1|finish) +(\d+) .* (\S+)$", output, re.M
+    )
+    assert [(name, int(every)) for name, every, _ in costs] == [
+        *(("prepare", 1), ("G main", 1), ("G path length", 2), ("D main", 1), ("D R1", 3)),
+        ("finish", 1),
+    ]
+    mean = sum(float(gflop) / int(every) for _, every, gflop in costs)
+    assert 0 < mean == pytest.approx(float(re.search(r"average (\S+) GFLOP", output)[1]), rel=1e-2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
+    images = labelled_images(tmp_path / "images")
+    (tmp_path / "images" / "dataset.json").unlink()
+    with prepared(tmp_path / "run", images) as run:
+        with (
+            pytest.raises(ValueError, match="another process is training"),
+            prepared(tmp_path / "run", images),
+        ):
+            pass
+        loop.save(run)
+    with prepared(tmp_path / "run", images) as again:
+        assert again.last_saved == again.step == 0
+    (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "4.png")
+    with pytest.raises(ValueError, match=r"data.source=.* has changed: it has 4 usable images"):
+        loop.prepare(config_of(TRAINED | images), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"generator\.z_dim: 6 in the checkpoint, 16 now"):
+        loop.prepare(config_of(TRAINED | images | {"generator.z_dim": 16}), tmp_path / "run")
+
+
+def test_a_run_whose_augmentation_runs_away_ends_and_keeps_what_was_good(tmp_path, capsys, caplog):
+    # Once D tells reals from fakes, p rises by 1.6 after the tenth step.
+    changes = {**steps(30), "checkpoint.every_kimg": 2 * STEP_KIMG}
+    impatient = changes | {"guard.patience_kimg": 5 * STEP_KIMG}
+    finish(tmp_path, changes | steps(8))
+    end = r"Error: for 5 steps p of .* Its checkpoint of step 10 .*--config.init_from="
+    with pytest.raises(SystemExit, match=rf"{end}{tmp_path / 'checkpoints' / '10'}"):
+        finish(tmp_path, impatient)
+    assert "for 1 steps p of the augmentation has run up to" in caplog.text
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("[0-9]*")) == [10, 12, 14]
+    with pytest.raises(SystemExit, match=end):
+        finish(tmp_path, impatient)
+    finish(tmp_path, changes | steps(16))
+    output = capsys.readouterr().out
+    assert "Continuing" in output and "Finished: 16 of 16 steps" in output
+
+
+def test_a_run_continues_with_what_its_guard_knew(trained, tmp_path, capsys):
+    changes = {"init_from": str(trained)}
+    with prepared(tmp_path, changes) as run:
+        run.step, run.guard = 6, Guard(100, True, reported=4, since={"blind": 2})
+        loop.save(run)
+    assert "Fine-tuning" in capsys.readouterr().out
+    with prepared(tmp_path, changes) as again:
+        output = capsys.readouterr().out
+        assert "Continuing" in output and "Fine-tuning" not in output
+        assert again.step == 6 and again.guard.reported == 4 and again.guard.since == {"blind": 2}
+
+
+# Fine-tuning.
+
+
+def test_a_fine_tuned_run_starts_from_the_other_ones_networks(trained, tmp_path, capsys):
+    with prepared(tmp_path, {"init_from": str(trained)}) as run:
+        ours = run.state
+    count = len(jax.tree.leaves((ours.generator, ours.discriminator, ours.g_ema)))
+    output = capsys.readouterr().out
+    assert f"Fine-tuning {trained}: {count} of {count} arrays are from it" in output
+    theirs, _ = load_ema(trained)
+    same = jax.tree.map(np.array_equal, ours.g_ema, theirs)
+    assert ours.step == 0 and all(jax.tree.leaves(same))
+
+
+def test_what_cannot_be_fine_tuned_is_an_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.npz").write_text("no arrays")
+    (tmp_path / "none.npz").touch()
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    np.savez(tmp_path / "words.npz", **{"G/a": np.array(["b"])})
+    np.savez(tmp_path / "misfit.npz", **{"G/a": np.zeros(3)})
+    for name, message in {
+        "empty": "no checkpoint",
+        "nowhere": "neither the folder of a run .* nothing of that name",
+        "text.npz": "neither the folder of a run",
+        "none.npz": "neither the folder of a run",
+        "one.npy": "neither the folder of a run",
+        "other.npz": "has no entries G/",
+        "words.npz": "G/a is of type <U1, not of floats",
+        "misfit.npz": "none of its arrays fits",
+    }.items():
+        config = config_of(TRAINED | {"init_from": str(tmp_path / name)})
+        with pytest.raises(ValueError, match=f"init_from.*{message}"):
+            loop.prepare(config, tmp_path / "run")
+
+
+# The builders' sets.
+
+CONFIGS = {
+    "ffhq": "ffhq",
+    "metfaces": "metfaces",
+    "lsun_church": "church",
+    "flickr_scenery": "scenery",
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_config_trains_on_the_set_that_its_builder_makes(name, tmp_path, monkeypatch, capsys):
+    """At a few pixels: the images are reduced."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    manual = tmp_path / "manual" / name
+    manual.mkdir(parents=True)
+    PUBLISH[name](manual)
+    config = importlib.import_module(f"configs.{CONFIGS[name]}").get_config()
+    source = config.data.source.removeprefix("tfds:")
+    build = ["build", source, f"--manual-dir={manual}", f"--data-dir={tmp_path}", "--any-count"]
+    built = CliRunner().invoke(cli.app, build)
+    assert built.exit_code == 0, built.output
+    config.update_from_flattened_dict(TRAINED | {"data.resize": True})
+    workdir = tmp_path / "run"
+    assert train.run(json.loads(config.to_json()), workdir, is_dry=False, profiles=False)
+    output = capsys.readouterr().out
+    assert f"{COUNT} images." in output and "Finished: 1 of 1 steps" in output
+
+
+# Requests to stop.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_first_request_to_stop_is_noted_and_a_second_one_acts(number):
+    def act(*_):
+        raise InterruptedError
+
+    before = signal.signal(number, act)
+    try:
+        with loop.stop_requests() as received:
+            os.kill(os.getpid(), number)
+            assert received == [number]
+            with pytest.raises(InterruptedError):
+                os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is act
+    finally:
+        signal.signal(number, before)
 
 
 def test_the_end_of_the_terminal_is_a_request_to_stop():

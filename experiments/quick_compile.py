@@ -1,0 +1,14 @@
+"""XLA's flags for networks so small that compiling them takes most of the time.
+
+They change no HLO. Read by XLA when its first device is asked for.
+"""
+
+import jaxlib.version
+
+FLAGS = " ".join(
+    [
+        "--xla_backend_optimization_level=0",
+        # Later releases end at this flag.
+        *["--xla_cpu_use_fusion_emitters=false"] * (jaxlib.version.__version_info__ < (0, 11)),
+    ]
+)
