@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import IO
 
 _log = logging.getLogger(__name__)
 _warned: set[tuple[str, int]] = set()  # Messages and disks.
+_telling = threading.Lock()
 
 # What file systems answer that cannot do a thing at all.
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)
@@ -182,7 +184,9 @@ def syncs_folders(folder: Path) -> bool:
 
 def _warn_once(message: str, path: Path, reason: str) -> None:
     """Warns of a path, once of all on the same disk."""
-    disk = os.stat(path).st_dev
-    if (message, disk) not in _warned:
-        _warned.add((message, disk))
+    told = message, os.stat(path).st_dev
+    with _telling:  # Several threads write.
+        first = told not in _warned
+        _warned.add(told)
+    if first:
         _log.warning(message, path, reason)

@@ -9,7 +9,7 @@ this thread alone and only until it is left.
 import contextlib
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -55,9 +55,14 @@ _in_use = False  # JAX, by this process.
 _forked_in_use = False  # By the process that this one was forked from, whose threads it lacks.
 
 
-def root(seed: int) -> jax.Array:
-    """The key that a seed from 0 to 2**32 - 1 stands for; jax_random_seed_offset moves it not."""
-    return jax.random.wrap_key_data(np.array([0, seed], np.uint32), impl=IMPLEMENTATION)
+def root(seed: int | Sequence[int]) -> jax.Array:
+    """The key that a seed from 0 to 2**32 - 1 stands for, or the keys of several.
+
+    jax_random_seed_offset moves them not.
+    """
+    seeds = np.asarray(seed, np.uint32)
+    words = np.stack([np.zeros_like(seeds), seeds], axis=-1)
+    return jax.random.wrap_key_data(words, impl=IMPLEMENTATION)
 
 
 def stream(root: jax.Array, name: str, step: jax.Array | int) -> jax.Array:

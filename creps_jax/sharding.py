@@ -21,6 +21,7 @@ PARTITION_SPECS = {
     "rows": PartitionSpec("row"),  # lines of rows: split over 'row', a copy along 'column'
     "columns": PartitionSpec("column"),
     "pixels": PartitionSpec("row", "column"),
+    "pictures": PartitionSpec(None, ("row", "column")),  # small ones: whole, split over all devices
 }
 
 

@@ -7,6 +7,11 @@ product: the time of all lines and of all pixels of a square image, of the whole
 painter, of the same image as one plain jitted call of the generator ("plain"), and of a network
 without the bi-line, which sends every pixel through layers of the lines' widths ("full grid").
 Writes a CSV and a plot, and prints the README's table.
+
+    python -m experiments.render_benchmark --config=configs.demo --tiny=500 --sizes=8,32,128
+
+saves so many PNG files of each size one by one and many at a time, says what that takes, and ends
+with an error unless all files are the same.
 """
 
 import argparse
@@ -14,9 +19,11 @@ import csv
 import functools
 import importlib
 import math
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +36,8 @@ import numpy as np
 from creps_jax.config import GeneratorConfig, parse
 from creps_jax.model import biline, coordinates, layers
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import render
+from creps_jax.progress import Progress
+from creps_jax.rendering import render, saving
 from creps_jax.rendering.painter import Painter
 from experiments.plotting import pyplot
 
@@ -207,6 +215,33 @@ def measure(painter: Painter, variables: Variables, ws: np.ndarray, n: int, roun
     return row
 
 
+def tiny(painter: Painter, n: int, count: int) -> None:
+    """Prints CPU time and rate of `count` files of n x n px, one by one and many at a time."""
+    plan, contents = painter.plan(n), []
+
+    def one_by_one(work: list[tuple[int, str]]) -> None:
+        for seed, path in work:
+            saving.save(painter, path, painter.latents(seed), plan)
+
+    def many(work: list[tuple[int, str]]) -> None:
+        ignored = Progress(None)
+        saving.save_each(painter, work, painter.latents_of, plan, (0, 1), ignored, print)
+
+    for save in (one_by_one, many):
+        with tempfile.TemporaryDirectory() as folder:
+            work = [(seed, f"{folder}/{seed}.png") for seed in range(count)]
+            save(work[:2])  # Compiles.
+            before, start = os.times(), time.perf_counter()
+            save(work[2:])
+            after, sec = os.times(), time.perf_counter() - start
+            contents.append([Path(path).read_bytes() for _, path in work])
+        cpu = after.user + after.system - before.user - before.system
+        ms, rate = 1000 * cpu / (count - 2), (count - 2) / sec
+        print(f"{n} px, {save.__name__}: {ms:.2f} ms of CPU each, {rate:.0f} a second")
+    if contents[0] != contents[1]:
+        sys.exit(f"Error: files of {n} px differ")
+
+
 def shown(value: float) -> str:
     """Whole numbers as they are, others with four digits."""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
@@ -237,6 +272,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="256,512,1024,2048,4096,16384")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--tiny", type=int, help="only save so many PNG files of each size")
     parser.add_argument("--peak-of", choices=["whole", "plain"], help="print this peak in MiB only")
     parser.add_argument("--out", type=Path, help="folder for render.csv and render.png")
     arguments = parser.parse_args()
@@ -246,6 +282,10 @@ def main() -> None:
     generator, variables = random_model(config)
     painter = Painter(generator, variables, jax.local_devices()[:1], arguments.precision)
     ws = painter.latents(0)
+    if arguments.tiny:
+        for n in sizes:
+            tiny(painter, n, arguments.tiny)
+        return
     if arguments.peak_of:
         before = resident_mib("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # Starts VmHWM anew.

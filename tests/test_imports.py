@@ -85,6 +85,8 @@ NEEDS_ONLY = {
     "rendering.latents": CORE,
     "rendering.maps": CORE,
     "rendering.render": CORE,
+    "rendering.rounds": CORE,
+    "rendering.small": CORE,
     "rendering.tables": CORE,
     "rendering.warp": CORE,
     "rendering.windows": CORE,

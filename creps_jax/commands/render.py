@@ -4,6 +4,7 @@ Help and wrong options must answer at once, so whatever needs jax is imported in
 """
 
 import enum
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -165,11 +166,11 @@ def render(
     with option("--styles"):
         latents.check_styles(layers, config.num_ws)
 
-    def latents_of(seed: int) -> "np.ndarray":
-        return painter.latents(seed, label, truncation, cutoff, layers)
+    def latents_of(seeds: Sequence[int]) -> "np.ndarray":
+        return painter.latents_of(seeds, label, truncation, cutoff, layers)
 
     with option("--truncation"):
-        first = saving.picture(painter, latents_of(parsed_seeds[0]), plan)
+        first = saving.picture(painter, latents_of(parsed_seeds[:1])[0], plan)
     with option("--out"):
         writers.check(paths[0], first)
 
@@ -179,18 +180,11 @@ def render(
     images = "1 image" if len(work) == 1 else f"{len(work)} images"
     height, width = plan.window.shape
     typer.echo(f"{images} of {height}x{width} px, on {painter.device}, to {out}")
-    complete = True
     full = devices.memory_errors(devices.FOR_PAINTING)
     with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
-        for seed, path in work:
-            ws = latents_of(seed)
-            if writers.is_finished(path, painter.key(ws, plan)):
-                typer.echo(f"{path} is complete already")
-                shown.stage(len(work), "images")
-                shown.advance(1, 0)
-            complete = saving.save(
-                painter, path, ws, plan, (index, count), shown, len(work), typer.echo
-            )
+        complete = saving.save_each(
+            painter, work, latents_of, plan, (index, count), shown, typer.echo
+        )
     if count > 1:
         typer.echo(
             f"{out} is complete"

@@ -1,28 +1,31 @@
-"""From seeds to the latents of an image's layers, one at a time: batches would round otherwise.
+"""From seeds to the latents of images' layers, one after the other: see rounds.py.
 
-Shapes: z [z_dim]; ws [num_ws, w_dim].
+Shapes: z [N, z_dim]; ws [N, num_ws, w_dim].
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
 from creps_jax import rng
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering.checks import as_float32, is_number, is_whole
+from creps_jax.rendering.checks import is_number, is_whole
+from creps_jax.rendering.rounds import each, in_rounds
 
 
 @rng.pinned()
-def draw_z(seed: int, z_dim: int) -> np.ndarray:
-    """The latent z that a seed stands for: float32 [z_dim].
+def draw_z(seeds: Sequence[int], z_dim: int) -> np.ndarray:
+    """The latents z that seeds stand for: float32 [N, z_dim].
 
     Raises:
-      ValueError: the seed is out of range.
+      ValueError: a seed is out of range.
     """
-    check_seed(seed)
-    return np.asarray(jax.random.normal(rng.stream(rng.root(seed), "z", 0), (z_dim,)))
+    for seed in seeds:
+        check_seed(seed)
+    draw = functools.partial(_z, z_dim)
+    return in_rounds(lambda count, some: draw(count, rng.root(some)), np.asarray(seeds, np.uint32))
 
 
 def check_seed(seed: int) -> None:
@@ -40,9 +43,10 @@ def map_latents(
     psi: float = 1.0,
     cutoff: int | None = None,
 ) -> np.ndarray:
-    """The latents of all layers that z [z_dim] is mapped to: float32 ws [num_ws, w_dim].
+    """The latents of all layers that z [N, z_dim] is mapped to: float32 [N, num_ws, w_dim].
 
     Args:
+      z: finite, float32.
       label: the class; None if and only if the generator is unconditional.
       psi: truncation: 1 changes nothing, 0 gives the mean image.
       cutoff: truncate only the latents of the first `cutoff` layers; None: of all.
@@ -51,7 +55,6 @@ def map_latents(
       ValueError: an argument is out of range, or the latents exceed float32.
     """
     config = generator.config
-    z = as_float32("z", z, (config.z_dim,))
     check_label(label, config.num_classes)
     check_truncation(psi)
     check_cutoff(cutoff, config.num_ws)
@@ -59,7 +62,7 @@ def map_latents(
     if label is not None:
         c[0, label] = 1.0
     cutoff = cutoff if cutoff is None else int(cutoff)  # One compilation for equal numbers.
-    ws = np.asarray(_ws(generator, variables, z[None], c, float(psi), cutoff)[0])
+    ws = in_rounds(functools.partial(_ws, generator, variables, c, float(psi), cutoff), z)
     if not np.isfinite(ws).all():
         raise ValueError(
             f"truncation={psi} makes latents that float32 cannot hold, or the weights do"
@@ -105,7 +108,15 @@ def check_styles(styles: Mapping[int, int], num_ws: int) -> None:
         check_seed(seed)
 
 
+@functools.partial(jax.jit, static_argnames="z_dim")
+def _z(z_dim, count, roots):
+    return each(lambda root: jax.random.normal(rng.stream(root, "z", 0), (z_dim,)), count, roots)
+
+
 @functools.partial(jax.jit, static_argnames=("generator", "cutoff"))
-def _ws(generator, variables, z, c, psi, cutoff):
-    w = generator.apply(variables, z, c, method="map")
-    return generator.apply(variables, w, psi, cutoff, method="truncate")
+def _ws(generator, variables, c, psi, cutoff, count, z):
+    def of_one(z):
+        w = generator.apply(variables, z[None], c, method="map")
+        return generator.apply(variables, w, psi, cutoff, method="truncate")[0]
+
+    return each(of_one, count, z)

@@ -14,11 +14,12 @@ import numpy as np
 from creps_jax import rng, sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import keys
+from creps_jax.rendering import keys, small
 from creps_jax.rendering import latents as mapping
 from creps_jax.rendering import render as rendering
 from creps_jax.rendering import warp as warping
 from creps_jax.rendering.checks import as_float32, check_sampling, is_number, is_whole
+from creps_jax.rendering.rounds import MANY
 from creps_jax.rendering.tables import Table
 from creps_jax.rendering.windows import BLOCK, Blocks, Window
 
@@ -26,6 +27,7 @@ Tables = tuple[Table, Table]  # of rows and of columns
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 WARP_SAMPLE = 1024  # whose error is measured
+MANY_BYTES = 2**25  # of weights that small pictures painted at a time may take together
 
 
 def check_precision(precision: str) -> None:
@@ -99,6 +101,15 @@ class Painter:
         down, across = (math.lcm(BLOCK, n * tile) for n in self.mesh.devices.shape)
         return down, across
 
+    @property
+    def at_a_time(self) -> int:
+        """Small pictures that the devices are best asked for at a time, see pictures().
+
+        Few of wide networks, whose pictures take long, so that the work can soon be stopped.
+        """
+        weights = sum(array.nbytes for array in jax.tree.leaves(self._variables))
+        return self.mesh.size * min(MANY, max(1, MANY_BYTES // weights))
+
     def latents(
         self,
         seed: int,
@@ -119,14 +130,26 @@ class Painter:
         Raises:
           ValueError: a seed, a layer, the truncation, the cutoff or the label is out of range.
         """
+        return self.latents_of([seed], label, truncation, cutoff, styles)[0]
+
+    def latents_of(
+        self,
+        seeds: Sequence[int],
+        label: int | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+        styles: Mapping[int, int] | None = None,
+    ) -> np.ndarray:
+        """The same of several seeds in a fraction of the time: float32 [N, num_ws, w_dim]."""
         styles, config = {} if styles is None else styles, self.generator.config
-        mapping.check_seed(seed)
         mapping.check_styles(styles, config.num_ws)
-        ws = {
-            s: self.map(mapping.draw_z(s, config.z_dim), label, truncation, cutoff)
-            for s in {seed, *styles.values()}
-        }
-        return np.stack([ws[styles.get(k, seed)][k] for k in range(config.num_ws)])
+        others = list(dict.fromkeys(styles.values()))
+        z = mapping.draw_z([*seeds, *others], config.z_dim)
+        ws = self._map(z, label, truncation, cutoff)
+        ws, of_others = np.split(ws, [len(seeds)])
+        for layer, other in styles.items():
+            ws[:, layer] = of_others[others.index(other), layer]
+        return ws
 
     def map(
         self,
@@ -139,7 +162,11 @@ class Painter:
 
         Arguments and errors are those of latents().
         """
-        return mapping.map_latents(self.generator, self._variables, z, label, truncation, cutoff)
+        z = as_float32("z", z, (self.generator.config.z_dim,))
+        return self._map(z[None], label, truncation, cutoff)[0]
+
+    def _map(self, z: np.ndarray, *options: Any) -> np.ndarray:
+        return mapping.map_latents(self.generator, self._variables, z, *options)
 
     @rng.pinned()
     def image(self, ws: np.ndarray) -> biline.Image:
@@ -230,6 +257,8 @@ class Painter:
         if not known:
             raise ValueError(f"dtype={dtype!r} must be numpy.uint8 or numpy.float32")
         ws, plan = self.chosen(seed, **options)
+        if self.is_small(plan):
+            return zip([plan.window], self.pictures(ws[None], plan, dtype), strict=True)
         return self.paint(self.image(ws), plan, Blocks(plan.window, self.block), dtype)
 
     def save(
@@ -326,12 +355,39 @@ class Painter:
             tables = tables or self.tables(image, [plan])
             parts = warping.stream(image, self.warped(plan), tables, windows, self.mesh)
         for window, pixels in parts:
-            if not np.isfinite(pixels).all():
-                raise ValueError(
-                    f"the colours at y0,x0,y1,x1 = {','.join(map(str, window))} exceed float32: "
-                    "the latents, the truncation or the checkpoint's weights are too large"
-                )
-            yield window, rendering.to_uint8(pixels) if np.dtype(dtype) == np.uint8 else pixels
+            yield window, _colours(window, pixels, dtype)
+
+    def is_small(self, plan: Plan) -> bool:
+        """Whether pictures() paints the plan: one tile holds its window, its lines are exact."""
+        one = small.place(plan.window, plan.supersample, self.mesh)
+        return one is not None and self._frame(plan) is not None
+
+    def pictures(self, ws: np.ndarray, plan: Plan, dtype: type = np.uint8) -> Iterator[np.ndarray]:
+        """Yields the window of a small plan of each of many images [height, width, channels].
+
+        The pixels are those of stream(), in a fraction of the time.
+
+        Args:
+          ws: latents [N, num_ws, w_dim].
+          plan: of which is_small() is true.
+
+        Raises:
+          ValueError: as paint() does.
+        """
+        frame, at_a_time = self._frame(plan), MANY * self.mesh.size
+        for start in range(0, len(ws), at_a_time):
+            painted = rng.pinned()(small.paint)(
+                self.generator,
+                self._variables,
+                PRECISIONS[self._precision],
+                ws[start : start + at_a_time],
+                frame,
+                plan.window,
+                plan.supersample,
+                self.mesh,
+            )
+            for pixels in painted:
+                yield _colours(plan.window, pixels, dtype)
 
     @rng.pinned()
     def warp_error(self, image: biline.Image, plan: Plan, tables: Tables) -> tuple[float, float]:
@@ -393,3 +449,17 @@ class Painter:
         """The latents as float32 [num_ws, w_dim], checked."""
         config = self.generator.config
         return as_float32("ws", ws, (config.num_ws, config.w_dim))
+
+
+def _colours(window: Window, pixels: np.ndarray, dtype: type) -> np.ndarray:
+    """Pixels of a window, float32 about [-1, 1], as the dtype asked for.
+
+    Raises:
+      ValueError: a colour is no finite number.
+    """
+    if not np.isfinite(pixels).all():
+        raise ValueError(
+            f"the colours at y0,x0,y1,x1 = {','.join(map(str, window))} exceed float32: "
+            "the latents, the truncation or the checkpoint's weights are too large"
+        )
+    return rendering.to_uint8(pixels) if np.dtype(dtype) == np.uint8 else pixels

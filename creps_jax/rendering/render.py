@@ -19,7 +19,7 @@ import functools
 import itertools
 import math
 import numbers
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -55,6 +55,7 @@ class Tiling(NamedTuple):
 
     tile: int  # px; T: pixels of a tile are T x T, positions of a chunk of lines T.
     patch: int  # px; of a tile, patch x patch pixels are decoded at a time.
+    lines: int  # of a chunk, so many are computed at a time, at least.
     threads: int  # tiles under way at a time, each on its own thread.
     options: dict[str, Any] | None  # of XLA, for these functions alone.
 
@@ -129,8 +130,8 @@ def tiling(mesh: Mesh) -> Tiling:
             "xla_cpu_experimental_ynn_fusion_type": "",
             "xla_cpu_multi_thread_eigen": False,
         }
-        return Tiling(128, 8, max(1, machine.cores() // mesh.size), options)
-    return Tiling(512, 512, 4, None)
+        return Tiling(128, 8, 32, max(1, machine.cores() // mesh.size), options)
+    return Tiling(512, 512, 512, 4, None)
 
 
 @functools.cache
@@ -138,12 +139,39 @@ def lines_on(mesh: Mesh) -> Callable[..., jax.Array]:
     """image, t [n T], axis [n T] -> bi-lines [n T, K, R, B], split over the n devices."""
     image, positions = (sharding.PARTITION_SPECS[kind] for kind in ("image", "positions"))
     lines = jax.shard_map(
-        biline.image_lines,
+        lambda image, *t: in_parts(tiling(mesh), image, (0, tiling(mesh).tile), *t),
         mesh=mesh,
         in_specs=(image, positions, positions),
         out_specs=positions,
+        check_vma=False,  # Its loop begins with zeros.
     )
     return jax.jit(lines, compiler_options=tiling(mesh).options)
+
+
+def in_parts(
+    tiling: Tiling,
+    image: biline.Image,
+    needed: jax.Array | tuple[int, int],
+    t: jax.Array,
+    axis: jax.Array,
+) -> jax.Array:
+    """Bi-lines [T, K, R, B] at positions t [T], axis [T]; 0 in parts without any needed.
+
+    Args:
+      needed: first and last + 1 of those that are.
+    """
+    # A frame of the training images' size needs no more; where that is small, networks are so
+    # narrow that their products are no slower for it.
+    side = min(max(tiling.lines, 4 << len(image.lines["blocks"])), tiling.tile)
+    start, stop = needed
+
+    def part(k: jax.Array, lines: jax.Array) -> jax.Array:
+        some = (jax.lax.dynamic_slice_in_dim(each, k * side, side) for each in (t, axis))
+        computed = biline.image_lines(image, *some)
+        return jax.lax.dynamic_update_slice_in_dim(lines, computed, k * side, 0)
+
+    lines = jnp.zeros((len(t), *biline.line_shape(image)), jnp.float32)
+    return jax.lax.fori_loop(start // side, (stop + side - 1) // side, part, lines)
 
 
 @functools.cache
@@ -157,14 +185,7 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
     def tile(
         image: biline.Image, rows: jax.Array, columns: jax.Array, down: jax.Array, across: jax.Array
     ) -> jax.Array:
-        def decode(i: jax.Array, j: jax.Array) -> jax.Array:
-            row, column = (
-                jax.lax.dynamic_slice_in_dim(lines, k * side, side)
-                for lines, k in ((rows, i), (columns, j))
-            )
-            return biline.image_pixels(image, row, column)
-
-        return in_patches(decode, (len(rows), len(columns)), down[0], across[0])
+        return decoded(image, rows, columns, side, down[0], across[0])
 
     tiles = jax.shard_map(
         tile,
@@ -176,16 +197,39 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
     return jax.jit(tiles, compiler_options=tiling(mesh).options)
 
 
+def decoded(
+    image: biline.Image,
+    rows: jax.Array,
+    columns: jax.Array,
+    side: int,
+    down: Sequence[jax.Array],
+    across: Sequence[jax.Array],
+) -> jax.Array:
+    """Pixels where rows and columns [T, K, R, B] cross: [T, T, channels].
+
+    In patches of side x side px; down and across, first and last + 1, say which: in_patches().
+    """
+
+    def decode(i: jax.Array, j: jax.Array) -> jax.Array:
+        row, column = (
+            jax.lax.dynamic_slice_in_dim(lines, k * side, side)
+            for lines, k in ((rows, i), (columns, j))
+        )
+        return biline.image_pixels(image, row, column)
+
+    return in_patches(decode, (len(rows), len(columns)), down, across)
+
+
 def in_patches(
     decode: Callable[[jax.Array, jax.Array], jax.Array],
     shape: tuple[int, int],
-    down: jax.Array,
-    across: jax.Array,
+    down: Sequence[jax.Array],
+    across: Sequence[jax.Array],
 ) -> jax.Array:
     """Pixels [*shape, channels], 0 but for patches decode(i, j) [side, side, channels].
 
     Args:
-      down, across: int32 [2], the patches first <= i < last and first <= j < last.
+      down, across: int32, the patches first <= i < last and first <= j < last.
     """
     patch = jax.eval_shape(decode, down[0], across[0])
     side, _, channels = patch.shape
@@ -303,28 +347,34 @@ def assemble(
       tile: height and width of a tile, px of the frame.
     """
 
-    def places(window: Window) -> Iterator[tuple[int, int, Window]]:
-        (top, left, bottom, right), (height, width) = _in_frame(window, supersample), tile
-        for i in range(top // height, -(-bottom // height)):
-            for j in range(left // width, -(-right // width)):
-                y, x = i * height, j * width
-                starts = max(top - y, 0), max(left - x, 0)
-                yield i, j, Window(*starts, min(bottom - y, height), min(right - x, width))
-
     windows, soon = itertools.tee(windows)
-    submitted = itertools.starmap(submit_tile, itertools.chain.from_iterable(map(places, soon)))
+    wanted = itertools.chain.from_iterable(places(window, tile, supersample) for window in soon)
     # The threads must not run dry while a window is put together and used.
-    ahead = collections.deque(itertools.islice(submitted, AHEAD * threads))
-
-    def tiles() -> Iterator[np.ndarray]:
-        while ahead:
-            part = ahead.popleft().result()
-            ahead.extend(itertools.islice(submitted, 1))
-            yield part
-
-    coming = tiles()
+    coming = in_order(itertools.starmap(submit_tile, wanted), AHEAD * threads)
     for window in windows:
-        yield window, _paste(window, zip(places(window), coming, strict=False), tile, supersample)
+        tiles = zip(places(window, tile, supersample), coming, strict=False)
+        yield window, paste(window, tiles, tile, supersample)
+
+
+def places(
+    window: Window, tile: tuple[int, int], supersample: tuple[int, int]
+) -> Iterator[tuple[int, int, Window]]:
+    """The tiles that a window touches: row and column of their grid, and the part inside it, px."""
+    (top, left, bottom, right), (height, width) = _in_frame(window, supersample), tile
+    for i in range(top // height, -(-bottom // height)):
+        for j in range(left // width, -(-right // width)):
+            y, x = i * height, j * width
+            starts = max(top - y, 0), max(left - x, 0)
+            yield i, j, Window(*starts, min(bottom - y, height), min(right - x, width))
+
+
+def in_order(submitted: Iterator[Future], ahead: int) -> Iterator[Any]:
+    """The results, so many of them being submitted before they are asked for."""
+    coming = collections.deque(itertools.islice(submitted, ahead))
+    while coming:
+        result = coming.popleft().result()
+        coming.extend(itertools.islice(submitted, 1))
+        yield result
 
 
 def _in_frame(window: Window, supersample: tuple[int, int]) -> Window:
@@ -332,13 +382,17 @@ def _in_frame(window: Window, supersample: tuple[int, int]) -> Window:
     return Window(*(n * k for n, k in zip(window, supersample * 2, strict=True)))
 
 
-def _paste(
+def paste(
     window: Window,
     tiles: Iterable[tuple[tuple[int, int, Window], np.ndarray]],
     tile: tuple[int, int],
     supersample: tuple[int, int],
 ) -> np.ndarray:
-    """The window's pixels: what of its tiles lies inside it, or the means of its boxes."""
+    """The window's pixels: what of its tiles lies inside it, or the means of its boxes.
+
+    Args:
+      tiles: each of places() with its pixels.
+    """
     down, across = supersample
     top, left, *_ = _in_frame(window, supersample)
     pixels: np.ndarray | None = None

@@ -3,19 +3,21 @@
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from creps_jax import disk
 from creps_jax.progress import Progress
-from creps_jax.rendering import writers
+from creps_jax.rendering import render, writers
 from creps_jax.rendering.store import URL
 from creps_jax.rendering.windows import Blocks, Window
 
 if TYPE_CHECKING:
     from creps_jax.rendering.painter import Painter, Plan
+
+WRITERS = 8  # threads: each waits for the disk most of its time
 
 
 def picture(painter: "Painter", ws: np.ndarray, plan: "Plan") -> writers.Picture:
@@ -79,3 +81,85 @@ def save(
         advance("tiles written", pixels / chunk, area / chunk, pixels)
 
     return writers.write(path, whole, paint, block=painter.block, part=part, encoded=encoded)
+
+
+def save_each(
+    painter: "Painter",
+    work: Sequence[tuple[int, str]],
+    latents: Callable[[Sequence[int]], np.ndarray],
+    plan: "Plan",
+    part: tuple[int, int],
+    shown: Progress,
+    note: Callable[[str], None],
+) -> bool:
+    """Writes the images of seeds as save() does, small ones many at a time.
+
+    Args:
+      work: seeds and their files; several are .png.
+      latents: of seeds: [N, num_ws, w_dim].
+      part, shown, note: of save(); told of what is complete already, too.
+
+    Raises:
+      ValueError, OSError: as writers.write() does.
+    """
+    if len(work) > 1 and painter.is_small(plan):
+        _save_small(painter, work, latents, plan, shown, note)
+        return True
+    complete = True
+    for seed, path in work:
+        (ws,) = latents([seed])
+        if writers.is_finished(path, painter.key(ws, plan)):
+            note(f"{path} is complete already")
+            shown.stage(len(work), "images")
+            shown.advance(1, 0)
+        complete = save(painter, path, ws, plan, part, shown, len(work), note)
+    return complete
+
+
+def _save_small(
+    painter: "Painter",
+    work: Sequence[tuple[int, str]],
+    latents: Callable[[Sequence[int]], np.ndarray],
+    plan: "Plan",
+    shown: Progress,
+    note: Callable[[str], None],
+) -> None:
+    """Some are painted while those before them are written, in the memory of a few hundred."""
+
+    def paint(some: Sequence[tuple[int, str]]) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
+        """Files, latents and pixels: None of what is finished already."""
+        paths, ws = [path for _, path in some], latents([seed for seed, _ in some])
+        keys = (painter.key(one, plan) for one in ws)
+        finished = np.array(list(map(writers.is_finished, paths, keys)))
+        painted = painter.pictures(ws[~finished], plan)
+        pixels = [None if done else next(painted) for done in finished]
+        return list(zip(paths, ws, pixels, strict=True))
+
+    def write_one(path: str, ws: np.ndarray, pixels: np.ndarray | None) -> None:
+        if pixels is None:  # A killed run may have left something beside it.
+            save(painter, path, ws, plan)
+            return
+
+        def painted(windows: Blocks) -> Iterator[tuple[Window, np.ndarray]]:
+            return ((window, pixels) for window in windows)
+
+        writers.write(path, picture(painter, ws, plan), painted, block=painter.block)
+
+    def write(some: list[tuple[str, np.ndarray, np.ndarray | None]]) -> tuple[list[str], int]:
+        """The files that were finished already, and how many were written."""
+        for one in some:
+            write_one(*one)
+        finished = [path for path, _, pixels in some if pixels is None]
+        return finished, len(some) - len(finished)
+
+    shown.stage(len(work), "images")
+    size, area = painter.at_a_time, math.prod(plan.window.shape)
+    parts = (work[start : start + size] for start in range(0, len(work), size))
+    painters, ahead = render.tiling(painter.mesh).threads, 2 * WRITERS
+    with render.worker_threads(painters) as to_paint, render.worker_threads(WRITERS) as to_write:
+        painted = render.in_order((to_paint(paint, some) for some in parts), 2 * painters)
+        written = render.in_order((to_write(write, some) for some in painted), ahead)
+        for finished, count in written:
+            for path in finished:
+                note(f"{path} is complete already")
+            shown.advance(len(finished) + count, count * area)

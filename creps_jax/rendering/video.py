@@ -128,7 +128,7 @@ def walk(
     basis, u = INTERPOLATIONS[interpolation], timing.along(len(seeds))
     if basis is None:
         z_dim = painter.generator.config.z_dim
-        z = slerp(np.stack([draw_z(seed, z_dim) for seed in seeds]), u)
+        z = slerp(draw_z(seeds, z_dim), u)
         way = (painter.map(one, label, truncation) for one in z)
     else:
         way = (np.tensordot(row, ws, 1) for row in shares(u, len(seeds), timing.loop, basis))

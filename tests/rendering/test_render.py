@@ -17,7 +17,7 @@ import creps_jax
 from creps_jax.config import GeneratorConfig
 from creps_jax.model import coordinates, layers
 from creps_jax.model.generator import Generator
-from creps_jax.rendering import latents, warp
+from creps_jax.rendering import latents, small, warp
 from creps_jax.rendering import render as module
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.render import resolve_window, to_uint8
@@ -258,11 +258,14 @@ def test_centers_stay_in_place_when_the_image_grows_and_endpoints_do_not(painter
 
 
 def test_one_compilation_serves_every_size_window_sampling_and_supersample(painter, whole):
-    def compilations():
-        functions = latents._ws, module.fold, module.lines_on(mesh), module.tile_on(mesh)
-        return [f._cache_size() for f in functions]
-
     mesh = painter.mesh
+    one_by_one = module.fold, module.lines_on(mesh), module.tile_on(mesh)
+    many = latents._z, latents._ws, small.pictures_on(mesh, painter.generator, jax.numpy.float32)
+
+    def compilations():
+        return [f._cache_size() for f in (*one_by_one, *many)]
+
+    paint(painter, 0, RESOLUTION)
     before = compilations()
     paint(painter, 1, (7, 300), truncation=0.5)
     paint(painter, 2, (2**20, 2**20), (2**19, 5, 2**19 + 9, 6), truncation=0.7)
