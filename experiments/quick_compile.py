@@ -8,6 +8,7 @@ import jaxlib.version
 FLAGS = " ".join(
     [
         "--xla_backend_optimization_level=0",
+        "--xla_cpu_parallel_codegen_split_count=1",
         # Later releases end at this flag.
         *["--xla_cpu_use_fusion_emitters=false"] * (jaxlib.version.__version_info__ < (0, 11)),
     ]

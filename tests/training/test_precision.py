@@ -17,10 +17,12 @@ from creps_jax.training.loop import compute_dtype, with_fixed_precision
 from creps_jax.training.state import Task, init_state
 from experiments.kill_hunt import tiny_config
 
-STEPS = 200
+STEPS = 160
 BATCH = 16
 # At the usual rate so small networks swing, and each swing comes at its own time.
-CONFIG = parse(tiny_config({"batch_size": BATCH, "recipe.learning_rate": 0.0005}))
+CONFIG = parse(
+    tiny_config({"batch_size": BATCH, "recipe.learning_rate": 0.0007, "augment.kind": "none"})
+)
 
 
 def task_in(dtype):
@@ -56,7 +58,7 @@ def test_a_run_in_bfloat16_learns_as_one_in_float32_does():
     exact, rounded = (curves(task_in(dtype)) for dtype in (jnp.float32, jnp.bfloat16))
     assert not np.array_equal(exact["loss/g"], rounded["loss/g"])
     for name in ("loss/g", "loss/d", "path_length/mean"):
-        a, b = (c[name].reshape(10, -1).mean(axis=1) for c in (exact, rounded))
+        a, b = (c[name].reshape(5, -1).mean(axis=1) for c in (exact, rounded))
         np.testing.assert_allclose(a, b, rtol=0.05, err_msg=name)
     assert rounded["loss/d"][-20:].mean() < 0.95 * rounded["loss/d"][:5].mean()
 

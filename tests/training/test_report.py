@@ -98,7 +98,7 @@ def test_a_run_without_a_writer_of_events_says_what_to_install(tmp_path, monkeyp
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "clu" else find_spec(n))
     with pytest.raises(ValueError, match=r"training needs clu: pip install 'creps-jax\[train\]'"):
-        loop.prepare(tiny_config(), tmp_path / "run")
+        loop.prepare(tiny_config({"report.tensorboard": True}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -114,7 +114,7 @@ def test_starting_and_continuing_a_run_need_no_tensorflow():
 
 
 def test_a_path_that_is_no_text_is_no_trouble(tmp_path):
-    raw = tiny_config({"data.source": os.fsdecode(b"folder:r\xe9n")})
+    raw = tiny_config({"data.source": os.fsdecode(b"folder:r\xe9n"), "report.tensorboard": True})
     config = parse(raw)
     with Reporter(tmp_path, raw, config, 0, Guard(config.patience_steps, True, 0, {})):
         pass

@@ -93,7 +93,6 @@ def trained(devices, layout=PLAIN):
 
 LAYOUTS = {
     "eight devices": (8, PLAIN),
-    "parts": (1, LayoutConfig(microbatches=4, pixel_strips=4)),
     "shared images": (8, LayoutConfig(row=2, column=2, microbatches=2, pixel_strips=2)),
 }
 
@@ -120,7 +119,7 @@ def temporary_bytes(devices, layout):
 @pytest.mark.parametrize(
     "name, share",
     # A quarter of the batch at a time; of shared images, it is an eighth of it on a device.
-    [("eight devices", 0.2), ("parts", 0.35), ("shared images", 0.2)],
+    [("eight devices", 0.2), ("shared images", 0.2)],
 )
 def test_the_memory_of_a_device_falls_with_its_part_of_the_batch_and_the_images(name, share):
     whole, part = temporary_bytes(1, PLAIN), temporary_bytes(*LAYOUTS[name])
