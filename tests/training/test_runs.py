@@ -26,16 +26,13 @@ from creps_jax.training.loop import restore
 from creps_jax.training.state import Task, init_state
 from experiments import kill_hunt
 from experiments.kill_hunt import finish, kill_in_flight, newest_step, same, start
+from tests.helpers.runs import STEPS, unbroken_run
 from tests.processes import children, is_running, wait_until
-
-STEPS = 24
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, cache):
-    workdir = tmp_path_factory.mktemp("unbroken")
-    output = finish(start(workdir, STEPS, cache, "--profile", "--config.report.tensorboard=True"))
-    return workdir, output
+def unbroken(cache):
+    return unbroken_run(cache)
 
 
 def tiny_portrait(changes):
