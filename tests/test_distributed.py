@@ -124,7 +124,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """What became of all cases: they mostly wait, so some run at once."""
-    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
         started = {
             name: pool.submit(ends, tmp_path_factory.mktemp("logs"), *body)
             for name, (body, _, _) in CASES.items()
