@@ -258,7 +258,7 @@ class Painter:
             raise ValueError(f"dtype={dtype!r} must be numpy.uint8 or numpy.float32")
         ws, plan = self.chosen(seed, **options)
         if self.is_small(plan):
-            return zip([plan.window], self.pictures(ws[None], plan, dtype), strict=True)
+            return ((plan.window, pixels) for pixels in self.pictures(ws[None], plan, dtype))
         return self.paint(self.image(ws), plan, Blocks(plan.window, self.block), dtype)
 
     def save(

@@ -6,7 +6,8 @@ then tiles of pixels are decoded from them, patch by patch. Chunks and patches a
 frame and always computed whole, with the neighbouring pixels in what a window or the frame's edge
 cuts off. So a pixel is the same number in the same product whatever window, batch, process or
 number of devices asks for it: all are equal bit for bit on a CPU, and one compilation serves every
-size. Of a tile, only the patches that a window touches are decoded.
+size; pictures within one tile have another, of the same products: small.py. Of a tile, only the
+patches that a window touches are decoded.
 
 Notation: pixels (y, x) of the frame, windows half-open; images [height, width, channels], about
 [-1, 1]; T the side of a device's tile, px; a mesh of devices is 'row' x 'column'.

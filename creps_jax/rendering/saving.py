@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 WRITERS = 8  # threads: each waits for the disk most of its time
 
+# Of a small picture: its pixels, why it has none, or None if its file is finished already.
+Painted = np.ndarray | ValueError | None
+
 
 def picture(painter: "Painter", ws: np.ndarray, plan: "Plan") -> writers.Picture:
     """What is written, with the key that finds it again."""
@@ -124,28 +127,41 @@ def _save_small(
     shown: Progress,
     note: Callable[[str], None],
 ) -> None:
-    """Some are painted while those before them are written, in the memory of a few hundred."""
+    """Some are painted while those before them are written, in the memory of a dozen rounds."""
 
-    def paint(some: Sequence[tuple[int, str]]) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
-        """Files, latents and pixels: None of what is finished already."""
+    def painted(ws: np.ndarray) -> list[Painted]:
+        try:
+            return list(painter.pictures(ws, plan))
+        except ValueError as error:
+            # Those before the one at fault are written, as if each were painted alone.
+            if len(ws) == 1:
+                return [error]
+            return [picture for one in ws for picture in painted(one[None])]
+
+    def paint(some: Sequence[tuple[int, str]]) -> list[tuple[str, np.ndarray, Painted]]:
+        """Files, latents and pictures."""
         paths, ws = [path for _, path in some], latents([seed for seed, _ in some])
         keys = (painter.key(one, plan) for one in ws)
         finished = np.array(list(map(writers.is_finished, paths, keys)))
-        painted = painter.pictures(ws[~finished], plan)
-        pixels = [None if done else next(painted) for done in finished]
-        return list(zip(paths, ws, pixels, strict=True))
+        pictures = iter(painted(ws[~finished]))
+        return [
+            (path, one, None if done else next(pictures))
+            for path, one, done in zip(paths, ws, finished, strict=True)
+        ]
 
-    def write_one(path: str, ws: np.ndarray, pixels: np.ndarray | None) -> None:
+    def write_one(path: str, ws: np.ndarray, pixels: Painted) -> None:
+        if isinstance(pixels, ValueError):
+            raise ValueError(f"{path}: {pixels}") from pixels
         if pixels is None:  # A killed run may have left something beside it.
             save(painter, path, ws, plan)
             return
 
-        def painted(windows: Blocks) -> Iterator[tuple[Window, np.ndarray]]:
+        def whole(windows: Blocks) -> Iterator[tuple[Window, np.ndarray]]:
             return ((window, pixels) for window in windows)
 
-        writers.write(path, picture(painter, ws, plan), painted, block=painter.block)
+        writers.write(path, picture(painter, ws, plan), whole, block=painter.block)
 
-    def write(some: list[tuple[str, np.ndarray, np.ndarray | None]]) -> tuple[list[str], int]:
+    def write(some: list[tuple[str, np.ndarray, Painted]]) -> tuple[list[str], int]:
         """The files that were finished already, and how many were written."""
         for one in some:
             write_one(*one)
@@ -157,8 +173,8 @@ def _save_small(
     parts = (work[start : start + size] for start in range(0, len(work), size))
     painters, ahead = render.tiling(painter.mesh).threads, 2 * WRITERS
     with render.worker_threads(painters) as to_paint, render.worker_threads(WRITERS) as to_write:
-        painted = render.in_order((to_paint(paint, some) for some in parts), 2 * painters)
-        written = render.in_order((to_write(write, some) for some in painted), ahead)
+        rounds = render.in_order((to_paint(paint, some) for some in parts), 2 * painters)
+        written = render.in_order((to_write(write, some) for some in rounds), ahead)
         for finished, count in written:
             for path in finished:
                 note(f"{path} is complete already")

@@ -100,5 +100,5 @@ def paint(
     tiles = tiles.reshape(MANY * n, *tiles.shape[2:])[: len(ws)]
     tile = (side, side)
     return np.stack(
-        [render.paste(window, [((i, j, inside), each)], tile, supersample) for each in tiles]
+        [render.paste(window, [((i, j, inside), pixels)], tile, supersample) for pixels in tiles]
     )

@@ -37,7 +37,10 @@ def check_installed() -> None:
     """Raises ValueError, which says what to install, if events could not be written later."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"training needs {', '.join(missing)}: pip install 'creps-jax[train]'")
+        raise ValueError(
+            f"training needs {', '.join(missing)}: pip install 'creps-jax[train]', or give "
+            "--config.report.tensorboard=False"
+        )
 
 
 def device_line(dtype: str) -> str:

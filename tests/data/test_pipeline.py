@@ -125,7 +125,7 @@ def test_a_resumed_iterator_equals_the_unbroken_one(iterate, consumed):
 
 
 def test_worker_processes_change_nothing(iterate):
-    threads, workers = iterate(5, random_crop=True), iterate(5, workers=2, random_crop=True)
+    threads, workers = iterate(5), iterate(5, workers=2)
     take(threads, 3)
     workers.set_state(threads.get_state())
     assert_equal(take(workers, 4), take(threads, 4))
@@ -183,8 +183,10 @@ def test_random_crops_are_windows_of_the_image_and_each_occurs(wide):
         assert found == {(y, x) for y in range(4 if number % 2 else 1) for x in range(6)}
 
 
-def test_crops_do_not_depend_on_the_number_of_threads(wide):
-    np.testing.assert_array_equal(crops(wide, 4, threads=1), crops(wide, 4))
+def test_crops_do_not_depend_on_threads_or_processes(wide):
+    expected = crops(wide, 4)
+    for changes in ({"threads": 1}, {"workers": 2}):
+        np.testing.assert_array_equal(crops(wide, 4, **changes), expected)
 
 
 def test_images_are_scaled_before_they_are_cropped_on_demand(wide):

@@ -157,7 +157,7 @@ def test_other_files_are_replaced_and_what_a_killed_run_left_is_tidied_up(files,
     assert names(files.folder) == sorted(written) and files.read() == written
 
 
-def test_a_colour_that_is_no_number_is_told_as_of_one_picture(files):
+def test_a_colour_that_is_no_number_is_told_of_its_picture_and_those_before_are_there(files):
     def large(some):
         ws = files.painter.latents_of(some, label=1)
         ws[[seed == 9 for seed in some]] = 1e38
@@ -167,5 +167,8 @@ def test_a_colour_that_is_no_number_is_told_as_of_one_picture(files):
         files.painter.save(files.path(9), ws=large([9])[0], size=8)
     with pytest.raises(ValueError) as together:
         files.save(range(20), large)
-    assert "y0,x0,y1,x1 = 0,0,8,8 exceed float32" in str(alone.value) == str(together.value)
+    assert "y0,x0,y1,x1 = 0,0,8,8 exceed float32" in str(alone.value)
+    assert str(together.value) == f"{files.path(9)}: {alone.value}"
+    there = set(names(files.folder))
+    assert {f"seed{seed}.png" for seed in range(9)} <= there and "seed9.png" not in there
     assert not writers.is_finished(files.path(9), "")

@@ -50,8 +50,9 @@ def wait_for_step(workdir, step, both):
 def unbroken(tmp_path_factory, cache):
     """With a checkpoint of every step."""
     workdir = tmp_path_factory.mktemp("unbroken")
-    every = ["--config.checkpoint.every_kimg=0.004", f"--config.checkpoint.keep={STEPS}"]
-    with two(workdir, cache, *every) as both:
+    flags = ["--config.checkpoint.every_kimg=0.004", f"--config.checkpoint.keep={STEPS}"]
+    flags += ["--config.report.tensorboard=True"]
+    with two(workdir, cache, *flags) as both:
         return workdir, [finish(process) for process in both]
 
 
@@ -60,6 +61,7 @@ def test_only_process_0_writes(unbroken):
     assert "2 processes, 1 devices each" in first and "Device: 2 x cpu" in first
     assert f"Finished: {STEPS} of {STEPS} steps" in first and "step 1" not in second
     assert len((workdir / "metrics.jsonl").read_text().splitlines()) == STEPS
+    assert len(list(workdir.glob("events.*"))) == 1
 
 
 def test_two_processes_compute_what_one_computes(unbroken, cache):

@@ -100,6 +100,9 @@ def test_a_run_without_a_writer_of_events_says_what_to_install(tmp_path, monkeyp
     with pytest.raises(ValueError, match=r"training needs clu: pip install 'creps-jax\[train\]'"):
         loop.prepare(tiny_config({"report.tensorboard": True}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    # Where none is wanted, the run goes on to what else is wrong.
+    with pytest.raises(ValueError, match="devices that share the batch"):
+        loop.prepare(tiny_config({"report.tensorboard": False}), tmp_path / "run")
 
 
 def test_starting_and_continuing_a_run_need_no_tensorflow():
