@@ -9,7 +9,7 @@ this thread alone and only until it is left.
 import contextlib
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -55,8 +55,8 @@ _in_use = False  # JAX, by this process.
 _forked_in_use = False  # By the process that this one was forked from, whose threads it lacks.
 
 
-def root(seed: int | Sequence[int]) -> jax.Array:
-    """The key that a seed from 0 to 2**32 - 1 stands for, or the keys of several.
+def root(seed: int | np.ndarray) -> jax.Array:
+    """The key that a seed from 0 to 2**32 - 1 stands for, or the keys [N] of seeds [N].
 
     jax_random_seed_offset moves them not.
     """

@@ -37,7 +37,7 @@ from creps_jax.config import GeneratorConfig, parse
 from creps_jax.model import biline, coordinates, layers
 from creps_jax.model.generator import Generator, Variables
 from creps_jax.progress import Progress
-from creps_jax.rendering import render, saving
+from creps_jax.rendering import programs, saving
 from creps_jax.rendering.painter import Painter
 from experiments.plotting import pyplot
 
@@ -108,13 +108,13 @@ def resident_mib(field: str) -> float:
 
 def compile_all(painter: Painter, image: biline.Image) -> tuple[float, float]:
     """Compiles both stages; seconds, and the larger one's temporary MiB."""
-    side = render.tiling(painter.mesh).tile
+    side = programs.tiling(painter.mesh).tile
     t, axis = np.zeros(side, np.float32), np.zeros(side, np.int32)
     lines = np.zeros((side, *biline.line_shape(image)), np.float32)
     start, temporary = time.perf_counter(), []
     for function, arguments in (
-        (render.lines_on(painter.mesh), (image, t, axis)),
-        (render.tile_on(painter.mesh), (image, lines, lines, *every_patch(painter))),
+        (programs.lines_on(painter.mesh), (image, t, axis)),
+        (programs.tile_on(painter.mesh), (image, lines, lines, *every_patch(painter))),
     ):
         compiled = function.lower(*arguments).compile()
         temporary.append(compiled.memory_analysis().temp_size_in_bytes / 2**20)
@@ -123,16 +123,16 @@ def compile_all(painter: Painter, image: biline.Image) -> tuple[float, float]:
 
 def every_patch(painter: Painter) -> tuple[np.ndarray, np.ndarray]:
     """All of a tile."""
-    return render.patches(painter.mesh, render.tiling(painter.mesh).patch)
+    return programs.patches(painter.mesh, programs.tiling(painter.mesh).patch)
 
 
 def stages(painter: Painter, image: biline.Image, n: int, height: int) -> dict[str, Callable]:
     """What computes all lines and all pixels of n columns and `height` rows."""
-    tiling = render.tiling(painter.mesh)
+    tiling = programs.tiling(painter.mesh)
     tiles = math.ceil(n / tiling.tile), math.ceil(height / tiling.tile)
     t = np.linspace(0, 1, tiling.tile, dtype=np.float32)
     axis = np.zeros(tiling.tile, np.int32)
-    lines, tile = render.lines_on(painter.mesh), render.tile_on(painter.mesh)
+    lines, tile = programs.lines_on(painter.mesh), programs.tile_on(painter.mesh)
     some, every = lines(image, t, axis), every_patch(painter)
     return {
         "lines": lambda: in_threads([lambda: lines(image, t, axis)] * sum(tiles), tiling.threads),
@@ -179,7 +179,7 @@ def full_grid(painter: Painter, image: biline.Image, n: int) -> Callable:
             f = layers.modulated(block["layer_1"], None, f)
         return layers.projection(image.lines["blocks"][-1]["to_biline"], None, f)[:3]
 
-    tiling = render.tiling(painter.mesh)
+    tiling = programs.tiling(painter.mesh)
     pixels = jax.jit(jax.vmap(pixel, (None, 0, 0)), compiler_options=tiling.options)
     t = np.linspace(0, 1, 1024, dtype=np.float32)
     pixels(image, t, t).block_until_ready()
@@ -299,7 +299,7 @@ def main() -> None:
     print(
         f"{jax.devices()[0].device_kind}, {arguments.precision}: compiled in {compile_sec:.1f} s,"
     )
-    print(f"temporaries of {temporary_mib:.1f} MiB for each of", render.tiling(painter.mesh))
+    print(f"temporaries of {temporary_mib:.1f} MiB for each of", programs.tiling(painter.mesh))
     painter.render(ws=ws, size=(256, 256))
 
     rows = []

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import tempfile
 
 import pytest
@@ -14,10 +15,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # The command keeps compiled programs in the user's cache: here one of all tests' processes.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="creps-cache-")
-devices = "--xla_force_host_platform_device_count=8"
-os.environ["XLA_FLAGS"] = " ".join([devices, quick_compile.FLAGS, os.environ.get("XLA_FLAGS", "")])
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_force_host_platform_device_count=8",
+        quick_compile.FLAGS,
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+)
 
-import jax  # noqa: E402
+import jax
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -32,6 +38,12 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 def cache():
     """Folder of the compiled programs of training runs: the first that needs one compiles it."""
     return pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "runs"
+
+
+def pytest_unconfigure():
+    """The last of the tests' processes removes what they shared."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 # With several processes the longest files must start first, or one of them ends alone.

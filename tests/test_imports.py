@@ -84,6 +84,7 @@ NEEDS_ONLY = {
     "rendering.checks": CORE,
     "rendering.latents": CORE,
     "rendering.maps": CORE,
+    "rendering.programs": CORE,
     "rendering.render": CORE,
     "rendering.rounds": CORE,
     "rendering.small": CORE,

@@ -14,7 +14,7 @@ import numpy as np
 from creps_jax import rng, sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import keys, small
+from creps_jax.rendering import keys, programs, small
 from creps_jax.rendering import latents as mapping
 from creps_jax.rendering import render as rendering
 from creps_jax.rendering import warp as warping
@@ -97,7 +97,7 @@ class Painter:
     @property
     def block(self) -> tuple[int, int]:
         """Height and width, px, of what the devices are best asked for at a time."""
-        tile = rendering.tiling(self.mesh).tile
+        tile = programs.tiling(self.mesh).tile
         down, across = (math.lcm(BLOCK, n * tile) for n in self.mesh.devices.shape)
         return down, across
 
@@ -176,7 +176,7 @@ class Painter:
           ValueError: ws has another shape, or holds what is no finite float32.
         """
         dtype = PRECISIONS[self._precision]
-        return rendering.fold(self.generator, self._variables, self._ws(ws), dtype)
+        return programs.fold(self.generator, self._variables, self._ws(ws), dtype)
 
     def plan(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 
 from creps_jax import disk
 from creps_jax.progress import Progress
-from creps_jax.rendering import render, writers
+from creps_jax.rendering import programs, render, writers
 from creps_jax.rendering.store import URL
 from creps_jax.rendering.windows import Blocks, Window
 
@@ -171,7 +171,7 @@ def _save_small(
     shown.stage(len(work), "images")
     size, area = painter.at_a_time, math.prod(plan.window.shape)
     parts = (work[start : start + size] for start in range(0, len(work), size))
-    painters, ahead = render.tiling(painter.mesh).threads, 2 * WRITERS
+    painters, ahead = programs.tiling(painter.mesh).threads, 2 * WRITERS
     with render.worker_threads(painters) as to_paint, render.worker_threads(WRITERS) as to_write:
         rounds = render.in_order((to_paint(paint, some) for some in parts), 2 * painters)
         written = render.in_order((to_write(write, some) for some in rounds), ahead)

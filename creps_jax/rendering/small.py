@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from creps_jax import sharding
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import render
+from creps_jax.rendering import programs, render
 from creps_jax.rendering.rounds import MANY, each
 from creps_jax.rendering.windows import Window
 
@@ -29,7 +29,7 @@ Place = tuple[int, int, Window]  # of render.places()
 
 def place(window: Window, supersample: tuple[int, int], mesh: Mesh) -> Place | None:
     """The one tile of a device that a window lies in; None if there are several."""
-    side = render.tiling(mesh).tile
+    side = programs.tiling(mesh).tile
     first, *others = itertools.islice(render.places(window, (side, side), supersample), 2)
     return None if others else first
 
@@ -41,19 +41,19 @@ def pictures_on(mesh: Mesh, generator: Generator, dtype: Any) -> Callable[..., j
     -> pixels [MANY, n, T, T, channels], 0 from a device's count on and but for the patches that
     hold what is `inside`: first and last + 1 of the rows, then of the columns. Products in dtype.
     """
-    specs, tiling = sharding.PARTITION_SPECS, render.tiling(mesh)
+    specs, tiling = sharding.PARTITION_SPECS, programs.tiling(mesh)
 
     def picture(variables, t, inside, w):
         # Stages are kept apart as render.stream() keeps them: fused, they might round otherwise.
         image = jax.lax.optimization_barrier(generator.apply(variables, w, dtype, method="fold"))
         axes = jnp.broadcast_to(jnp.arange(2)[:, None], t.shape)
-        lines = functools.partial(render.in_parts, tiling, image)
+        lines = functools.partial(programs.in_parts, tiling, image)
         # In a loop, as its body takes seconds to compile.
         both = jax.lax.map(lambda axis: lines(*axis), (inside, t, axes))
         rows, columns = jax.lax.optimization_barrier(both)
         side = tiling.patch
         patches = [(start // side, (stop + side - 1) // side) for start, stop in inside]
-        return render.decoded(image, rows, columns, side, *patches)
+        return programs.decoded(image, rows, columns, side, *patches)
 
     def pictures(variables, t, inside, counts, ws):
         one = functools.partial(picture, variables, t, inside)
@@ -89,7 +89,7 @@ def paint(
       frame, supersample: of render.stream().
       window: that has a place().
     """
-    side, n = render.tiling(mesh).tile, mesh.size
+    side, n = programs.tiling(mesh).tile, mesh.size
     i, j, inside = place(window, supersample, mesh)
     t = np.stack([frame.y(i * side, (i + 1) * side), frame.x(j * side, (j + 1) * side)])
     # Dealt out in turn, so that no device has two pictures more than another.

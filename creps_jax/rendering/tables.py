@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 
 from creps_jax import sharding
 from creps_jax.model import biline
-from creps_jax.rendering import render
+from creps_jax.rendering import programs, render
 
 DENSITY = 2  # entries a training pixel before any interval is halved; all are halved once
 # 8-bit steps, far below the half that pixels may be off: beside the middle one kink errs twice as
@@ -69,13 +69,13 @@ def between(lines: jax.Array, below: jax.Array, share: jax.Array) -> jax.Array:
 
 def evaluate(image: biline.Image, axis: int, t: np.ndarray, mesh: Mesh) -> np.ndarray:
     """The bi-lines at positions t [M]: float32 [M, K, R, B]."""
-    span = mesh.size * render.tiling(mesh).tile
+    span = mesh.size * programs.tiling(mesh).tile
     lines = np.empty((len(t), *biline.line_shape(image)), np.float32)
 
     def chunk(start: int) -> None:
         part = lines[start : start + span]
         at = np.resize(t[start : start + span], span).astype(np.float32)
-        computed = render.lines_on(mesh)(image, at, np.full(span, axis, np.int32))
+        computed = programs.lines_on(mesh)(image, at, np.full(span, axis, np.int32))
         part[:] = np.asarray(computed)[: len(part)]
 
     _in_threads(chunk, range(0, len(t), span), mesh)
@@ -109,7 +109,7 @@ def make_tables(
     # bfloat16's rounding would look like kinks everywhere: nothing would be fine enough.
     image = biline.in_float32(image)
     partners = []
-    across = mesh.devices.shape[1] * render.tiling(mesh).tile
+    across = mesh.devices.shape[1] * programs.tiling(mesh).tile
     for axis, (low, high) in enumerate(around):
         in_pixels = (high - low) * (trained[axis] - 1)
         count = math.ceil(min(in_pixels, PARTNERS) / across) * across
@@ -168,7 +168,7 @@ def _make_table(
         below, above = halves[failed, :2].T.ravel(), halves[failed, 1:].T.ravel()
         kept = np.tile(kept[failed], (2, 1))
         pitch /= 2
-    length = max(2 ** math.ceil(math.log2(len(t))), render.tiling(mesh).tile)
+    length = max(2 ** math.ceil(math.log2(len(t))), programs.tiling(mesh).tile)
     order = np.argsort(t)
     ascending = np.zeros((length, *lines.shape[1:]), np.float32)
     # Any mode but the default one writes into `out` without a copy.
@@ -186,8 +186,8 @@ def _most_sensitive(
       lines: [M, K, R, B].
       halves: [N, 3] of them, at the start, in the middle and at the end of each interval.
     """
-    tile, every = render.tile_on(mesh), render.patches(mesh, render.tiling(mesh).patch)
-    down, across = (n * render.tiling(mesh).tile for n in mesh.devices.shape)
+    tile, every = programs.tile_on(mesh), programs.patches(mesh, programs.tiling(mesh).patch)
+    down, across = (n * programs.tiling(mesh).tile for n in mesh.devices.shape)
     kept = np.empty((len(halves), KEPT), np.int32)
 
     def chunk(start: int) -> None:
@@ -219,7 +219,7 @@ def _worst(
       lines, halves: of _most_sensitive().
       kept: what it gave, [N, S].
     """
-    span = mesh.size * render.tiling(mesh).tile
+    span = mesh.size * programs.tiling(mesh).tile
     worst = np.empty(len(halves))
 
     def chunk(start: int) -> None:
@@ -255,7 +255,7 @@ def _errors_on(mesh: Mesh) -> Callable[..., jax.Array]:
     parts = jax.shard_map(
         errors, mesh=mesh, in_specs=(whole, split, split, whole, split), out_specs=split
     )
-    return jax.jit(parts, compiler_options=render.tiling(mesh).options)
+    return jax.jit(parts, compiler_options=programs.tiling(mesh).options)
 
 
 def _in_threads(work: Callable, parts: range, mesh: Mesh) -> None:
@@ -263,6 +263,6 @@ def _in_threads(work: Callable, parts: range, mesh: Mesh) -> None:
     if len(parts) == 1:
         work(parts[0])
         return
-    with render.worker_threads(render.tiling(mesh).threads) as submit:
+    with render.worker_threads(programs.tiling(mesh).threads) as submit:
         for future in [submit(work, part) for part in parts]:
             future.result()

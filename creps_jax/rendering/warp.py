@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from creps_jax import sharding
 from creps_jax.model import biline, coordinates
-from creps_jax.rendering import render
+from creps_jax.rendering import programs, render
 from creps_jax.rendering.checks import is_number
 from creps_jax.rendering.maps import Map, Named, broadcasts, check_map, named
 from creps_jax.rendering.tables import TOLERANCE, Range, Table, between, evaluate, make_tables
@@ -268,7 +268,7 @@ def stream(
     mesh: Mesh,
 ) -> Iterator[tuple[Window, np.ndarray]]:
     """Yields every window with its pixels, float32 [height, width, channels]; see render.stream."""
-    side, threads = render.tiling(mesh).tile, render.tiling(mesh).threads
+    side, threads = programs.tiling(mesh).tile, programs.tiling(mesh).threads
     tile = tuple(n * side for n in mesh.devices.shape)
     rows, columns = tables
 
@@ -279,7 +279,7 @@ def stream(
         )
         y, x = picture.positions(h[:, None], w[None, :])
         places = *rows.place(y), *columns.place(x)
-        needed = render.patches(mesh, PATCH, inside)
+        needed = programs.patches(mesh, PATCH, inside)
         return np.asarray(tile_on(mesh)(image, rows.lines, columns.lines, *places, *needed))
 
     with render.worker_threads(threads) as submit:
@@ -363,7 +363,7 @@ def _join(ranges: Sequence[tuple[Range, Range]]) -> tuple[Range, Range]:
 def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
     """image, tables [M, K, R, B], places of rows and columns [r T, c T] -> [r T, c T, channels].
 
-    The last arguments are of render.patches(): the pixels of no such patch are 0.
+    The last arguments are of programs.patches(): the pixels of no such patch are 0.
     """
     specs = sharding.PARTITION_SPECS
 
@@ -379,7 +379,7 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
             places = [jax.lax.dynamic_slice(place, start, size).ravel() for place in (m, f, n, g)]
             return of_patch(*places).reshape(*size, -1)
 
-        return render.in_patches(decode, m.shape, down[0], across[0])
+        return programs.in_patches(decode, m.shape, down[0], across[0])
 
     tiles = jax.shard_map(
         tile,
@@ -388,4 +388,4 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
         out_specs=specs["pixels"],
         check_vma=False,  # Loops of as many steps as each device needs.
     )
-    return jax.jit(tiles, compiler_options=render.tiling(mesh).options)
+    return jax.jit(tiles, compiler_options=programs.tiling(mesh).options)

@@ -177,7 +177,7 @@ class Reporter:
         self._timed_from = step
         self._start_interval()
         self._writes = jax.process_index() == 0
-        self._events: Events | None = None  # A run that is finished has none to write either.
+        self._events: Events | None = None  # Where none are wanted, or to come.
         self._closed_at_exit = contextlib.ExitStack()
         if not self._writes:
             return

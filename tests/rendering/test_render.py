@@ -17,7 +17,7 @@ import creps_jax
 from creps_jax.config import GeneratorConfig
 from creps_jax.model import coordinates, layers
 from creps_jax.model.generator import Generator
-from creps_jax.rendering import latents, small, warp
+from creps_jax.rendering import latents, programs, small, warp
 from creps_jax.rendering import render as module
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.render import resolve_window, to_uint8
@@ -132,11 +132,13 @@ def test_only_the_patches_that_a_window_touches_are_decoded(model, count):
     image, mesh = painter.image(painter.latents(0)), painter.mesh
     down, across = (n * TILE for n in mesh.devices.shape)
     t = np.linspace(0, 1, count * TILE, dtype=np.float32)
-    lines = [np.asarray(module.lines_on(mesh)(image, t, np.full(len(t), k, "i4"))) for k in (0, 1)]
+    lines = [
+        np.asarray(programs.lines_on(mesh)(image, t, np.full(len(t), k, "i4"))) for k in (0, 1)
+    ]
     rows, columns = lines[0][:down], lines[1][:across]
-    every = np.asarray(module.tile_on(mesh)(image, rows, columns, *module.patches(mesh, 8)))
-    needed = module.patches(mesh, 8, Window(down - 1, 9, down, 30))
-    some = np.array(module.tile_on(mesh)(image, rows, columns, *needed))
+    every = np.asarray(programs.tile_on(mesh)(image, rows, columns, *programs.patches(mesh, 8)))
+    needed = programs.patches(mesh, 8, Window(down - 1, 9, down, 30))
+    some = np.array(programs.tile_on(mesh)(image, rows, columns, *needed))
     np.testing.assert_array_equal(some[-8:, 8:32], every[-8:, 8:32])
     some[-8:, 8:32] = 0
     assert every.all() and not some.any()
@@ -157,8 +159,8 @@ def test_no_device_waits_for_another_one(model):
     rows, columns = (lines[: TILE * n] for n in mesh.devices.shape)
     axis = np.zeros(len(t), np.int32)
     for function, arguments in [
-        (module.lines_on(mesh), (image, t, axis)),
-        (module.tile_on(mesh), (image, rows, columns, *module.patches(mesh, 8))),
+        (programs.lines_on(mesh), (image, t, axis)),
+        (programs.tile_on(mesh), (image, rows, columns, *programs.patches(mesh, 8))),
     ]:
         compiled = function.lower(*arguments).compile().as_text()
         assert "num_partitions=8" in compiled
@@ -174,9 +176,12 @@ def test_float32_products_are_float32_on_accelerators_too(model, precision):
     lines = np.zeros((TILE, *module.biline.line_shape(image)), np.float32)
     table, place, share = lines, np.zeros((TILE, TILE), np.int32), np.zeros((TILE, TILE), "f4")
     for function, arguments in [
-        (module.lines_on(mesh), (image, t, np.zeros(TILE, np.int32))),
-        (module.tile_on(mesh), (image, lines, lines, *module.patches(mesh, 8))),
-        (warp.tile_on(mesh), (image, table, table, *[place, share] * 2, *module.patches(mesh, 8))),
+        (programs.lines_on(mesh), (image, t, np.zeros(TILE, np.int32))),
+        (programs.tile_on(mesh), (image, lines, lines, *programs.patches(mesh, 8))),
+        (
+            warp.tile_on(mesh),
+            (image, table, table, *[place, share] * 2, *programs.patches(mesh, 8)),
+        ),
     ]:
         program = function.lower(*arguments).as_text()
         products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
@@ -200,7 +205,7 @@ def test_streamed_tiles_are_the_whole_whatever_their_cut_and_order(painter, whol
 
 def count_lines(monkeypatch):
     """A list that gets the axis and the first position of every chunk of lines computed."""
-    computed, original = [], module.lines_on
+    computed, original = [], programs.lines_on
 
     def counted(mesh):
         def compute(image, t, axis):
@@ -209,7 +214,7 @@ def count_lines(monkeypatch):
 
         return compute
 
-    monkeypatch.setattr(module, "lines_on", counted)
+    monkeypatch.setattr(programs, "lines_on", counted)
     return computed
 
 
@@ -259,7 +264,7 @@ def test_centers_stay_in_place_when_the_image_grows_and_endpoints_do_not(painter
 
 def test_one_compilation_serves_every_size_window_sampling_and_supersample(painter, whole):
     mesh = painter.mesh
-    one_by_one = module.fold, module.lines_on(mesh), module.tile_on(mesh)
+    one_by_one = programs.fold, programs.lines_on(mesh), programs.tile_on(mesh)
     many = latents._z, latents._ws, small.pictures_on(mesh, painter.generator, jax.numpy.float32)
 
     def compilations():

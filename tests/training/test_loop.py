@@ -158,8 +158,11 @@ def labelled_images(folder):
 
 def test_a_run_of_another_kind_begins(tmp_path):
     with prepared(tmp_path / "run", OF_CLASSES | labelled_images(tmp_path / "images")) as run:
+        assert run.task.label_shares == (0.5, 0.5) and not run.task.augment.adaptive
         for call in programs.calls(run.task, *programs.abstract_inputs(run.task)):
-            call.function.trace(run.task, *call.inputs)
+            after, _ = call.function.trace(run.task, *call.inputs).out_info
+            if call.name != "prepare":
+                assert jax.tree.map(np.shape, after) == jax.tree.map(np.shape, run.state)
 
 
 # How runs begin, end and go on.
