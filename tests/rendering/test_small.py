@@ -1,5 +1,7 @@
 """Small pictures, painted and written many at a time, are those painted and written alone."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
@@ -68,6 +70,20 @@ def test_latents_of_many_are_those_of_each(painter, options):
         each = [painter.latents(seed, **options) for seed in some]
         np.testing.assert_array_equal(painter.latents_of(some, **options), each)
         np.testing.assert_array_equal(many[[SEEDS.index(seed) for seed in some]], each)
+
+
+def test_styles_are_the_latents_of_other_seeds_in_their_layers_alone(painter):
+    styles, others = {1: 100, 4: 9, 2: 100}, {"label": 0, "truncation": 0.5, "cutoff": 2}
+    expected = painter.latents_of(SEEDS, **others)
+    for layer, seed in styles.items():
+        expected[:, layer] = painter.latents(seed, **others)[layer]
+    np.testing.assert_array_equal(painter.latents_of(SEEDS, styles=styles, **others), expected)
+
+
+def test_a_stream_of_a_small_picture_can_be_closed_as_any_other(painter):
+    with contextlib.closing(painter.stream(0, label=1, size=8)) as parts:
+        ((window, pixels),) = parts
+    assert window == (0, 0, 8, 8) and pixels.shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize("count", [1, 3])
