@@ -67,7 +67,7 @@ def tiny_config(changes: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def start(
-    workdir: Path, steps: int, cache: Path, *flags: str, config: str = "demo"
+    workdir: Path, steps: int, cache: Path, *flags: str, config: str = "demo", devices: int = 1
 ) -> subprocess.Popen:
     """The real program on the tiny network of a portrait, as a process in a group of its own."""
     fields = {**TINY, **PORTRAIT, "total_kimg": steps * BATCH_SIZE / 1000}
@@ -75,7 +75,7 @@ def start(
     command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in fields.items()), *flags]
     environment = {
         **os.environ,
-        "XLA_FLAGS": quick_compile.FLAGS,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {quick_compile.FLAGS}",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

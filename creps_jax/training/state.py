@@ -74,12 +74,16 @@ class LazyAdam(NamedTuple):
         return params, (every, main_only)
 
 
+def _finite(g: Array) -> Array:
+    """g with 0 in the place of NaN and +-1e5 in that of infinities."""
+    sign = (g > 0).astype(g.dtype) - (g < 0).astype(g.dtype)
+    return jax.lax.select(jax.lax.is_finite(g), g, 1e5 * sign)
+
+
 def _apply(
     transform: optax.GradientTransformation, params: Any, gradients: Any, state: Any
 ) -> tuple[Any, Any]:
-    gradients = jax.tree.map(
-        lambda g: jnp.nan_to_num(g, nan=0.0, posinf=1e5, neginf=-1e5), gradients
-    )
+    gradients = jax.tree.map(_finite, gradients)
     with jax.numpy_dtype_promotion("standard"):  # Optax mixes weak and strong types.
         updates, state = transform.update(gradients, state, params)
     return optax.apply_updates(params, updates), state

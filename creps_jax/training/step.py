@@ -203,8 +203,8 @@ def mean_gradients(
         return gradients(params, batch)
     groups_of = min(task.discriminator.config.mbstd_group_size, task.recipe.batch_size)
     parts = microbatches(task, batch, group or groups_of)
-    shapes = jax.eval_shape(gradients, params, jax.tree.map(lambda x: x[0], parts))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    _, others = jax.eval_shape(loss_fn, params, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, others))
     total, _ = jax.lax.scan(
         lambda total, part: (jax.tree.map(jnp.add, total, gradients(params, part)), None),
         zeros,

@@ -108,6 +108,10 @@ def finish(workdir, changes=()):
     assert train.run(config_of(TRAINED | dict(changes)), workdir, is_dry=False, profiles=False)
 
 
+def metrics_of(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a run of one step."""
@@ -128,7 +132,7 @@ def test_every_field_has_a_run_in_which_it_is_another_than_by_default():
 
 
 def test_a_run_of_other_values_trains_and_paints(trained):
-    (line,) = map(json.loads, (trained / "metrics.jsonl").read_text().splitlines())
+    (line,) = metrics_of(trained)
     assert line["step"] == 1 and {"loss/r1", "loss/path_length", "augment/p"} <= line.keys()
     assert all(np.isfinite(value) for value in line.values())
     assert not list(trained.glob("events.*"))
@@ -168,12 +172,37 @@ def test_a_run_of_another_kind_begins(tmp_path):
 # How runs begin, end and go on.
 
 
-def test_a_run_that_is_lengthened_is_the_longer_run(trained, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    """The folder of a run of four steps, for TensorBoard too."""
+    workdir = tmp_path_factory.mktemp("longer")
+    finish(workdir, {**steps(4), "report.tensorboard": True})
+    return workdir
+
+
+def test_a_run_that_is_lengthened_is_the_longer_run(trained, longer, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "lengthened")
-    finish(tmp_path / "lengthened", steps(3))
+    finish(tmp_path / "lengthened", steps(4))
     assert "Continuing" in capsys.readouterr().out
-    finish(tmp_path / "unbroken", steps(3))
-    assert same(tmp_path / "lengthened", tmp_path / "unbroken")
+    assert same(tmp_path / "lengthened", longer)
+
+
+def test_regularisations_are_reported_at_their_intervals(longer):
+    for name, expected in {"loss/r1": [1, 4], "loss/path_length": [1, 3]}.items():
+        assert [line["step"] for line in metrics_of(longer) if name in line] == expected
+
+
+def test_tensorboard_has_the_scalars_and_the_grids(longer):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util import tensor_util
+
+    events = EventAccumulator(str(longer), size_guidance={"tensors": 0})
+    events.Reload()
+    written = {e.step: tensor_util.make_ndarray(e.tensor_proto) for e in events.Tensors("loss/g")}
+    metrics = metrics_of(longer)
+    assert written.keys() == {line["step"] for line in metrics} == {1, 2, 3, 4}
+    assert all(abs(written[line["step"]] - line["loss/g"]) < 1e-6 for line in metrics)
+    assert {"reals", "fakes"} <= set(events.Tags()["tensors"])
 
 
 def test_a_finished_run_says_so_and_compiles_nothing(trained, capsys):
@@ -317,6 +346,20 @@ def test_each_config_trains_on_the_set_that_its_builder_makes(name, tmp_path, mo
 
 
 # Requests to stop.
+
+
+def test_a_request_while_the_step_is_compiled_is_obeyed_before_it(tmp_path, monkeypatch, capsys):
+    compile_step = programs.compile_step
+
+    def interrupted(task):
+        os.kill(os.getpid(), signal.SIGINT)
+        return compile_step(task)
+
+    monkeypatch.setattr(programs, "compile_step", interrupted)
+    assert not train.run(config_of(TRAINED), tmp_path, is_dry=False, profiles=False)
+    output = capsys.readouterr().out
+    assert output.index("Compiled the step") < output.index("Stopped after 0 of 1 steps")
+    assert [folder.name for folder in (tmp_path / "checkpoints").glob("[0-9]*")] == ["0"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

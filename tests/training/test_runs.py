@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import time
 
 import jax
 import numpy as np
@@ -25,8 +24,8 @@ from creps_jax.training import loop
 from creps_jax.training.loop import restore
 from creps_jax.training.state import Task, init_state
 from experiments import kill_hunt
-from experiments.kill_hunt import finish, kill_in_flight, newest_step, same, start
-from tests.helpers.runs import STEPS, unbroken_run
+from experiments.kill_hunt import finish, kill_in_flight, newest_step, same
+from tests.helpers.runs import AT_THE_END, STEPS, WITHOUT, start, unbroken_run
 from tests.processes import children, is_running, wait_until
 
 
@@ -37,7 +36,7 @@ def unbroken(cache):
 
 def tiny_portrait(changes):
     """The config of the runs that `start` starts."""
-    return kill_hunt.tiny_config(kill_hunt.PORTRAIT | changes)
+    return kill_hunt.tiny_config(kill_hunt.PORTRAIT | WITHOUT | changes)
 
 
 def reported_steps(workdir):
@@ -47,7 +46,7 @@ def reported_steps(workdir):
 
 def test_a_run_leaves_what_it_promises(unbroken):
     workdir, output = unbroken
-    assert "Device: 1 x cpu, float32" in output and "On the CPU" in output
+    assert "Device: 2 x cpu, float32" in output and "On the CPU" in output
     assert f"Finished: {STEPS} of {STEPS} steps" in output
     assert "img/s" in output and "sec/kimg" in output and "left" in output
     assert reported_steps(workdir) == list(range(1, STEPS + 1))
@@ -58,21 +57,18 @@ def test_a_run_leaves_what_it_promises(unbroken):
     }
     assert all(every <= line.keys() for line in metrics)
     assert [line["step"] for line in metrics if "loss/r1" in line] == [*range(1, STEPS + 1, 8)]
-    assert [line["step"] for line in metrics if "loss/path_length" in line] == [
-        *range(1, STEPS + 1, 4)
-    ]
     assert {"time/images_per_sec", "time/sec_per_kimg", "time/data_share"} <= metrics[2].keys()
     assert (workdir / "fakes_000000.000.png").exists()
     assert (workdir / f"fakes_{STEPS * kill_hunt.BATCH_SIZE / 1000:010.3f}.png").exists()
     assert json.loads((workdir / "config.json").read_text())["batch_size"] == kill_hunt.BATCH_SIZE
 
 
-def test_a_profile_has_all_phases(unbroken):
+def test_a_profile_has_the_phases(unbroken):
     workdir, output = unbroken
     assert "Tracing steps 10 to 18" in output
     (trace,) = (workdir / "plugins").rglob("*.trace.json.gz")
     events = gzip.decompress(trace.read_bytes()).decode()
-    phases = ("prepare", "g_main", "g_path_length", "d_main", "d_r1", "finish")
+    phases = ("prepare", "g_main", "d_main", "d_r1", "finish")
     assert all(f"jit_{phase}" in events for phase in phases)
 
 
@@ -94,23 +90,9 @@ def test_a_run_on_portraits_paints_portraits(unbroken):
     np.testing.assert_allclose(turned, np.rot90(still, -1), atol=0.01)
 
 
-def test_tensorboard_has_the_scalars_and_the_grids(unbroken):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util import tensor_util
-
-    workdir, _ = unbroken
-    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
-    events.Reload()
-    written = {e.step: tensor_util.make_ndarray(e.tensor_proto) for e in events.Tensors("loss/g")}
-    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert written.keys() == {line["step"] for line in metrics}
-    assert all(abs(written[line["step"]] - line["loss/g"]) < 1e-6 for line in metrics)
-    assert {"reals", "fakes"} <= set(events.Tags()["tensors"])
-
-
 def interrupt_before_the_first_step(workdir, cache):
     """Ctrl-C ends it at once."""
-    process = start(workdir, STEPS, cache)
+    process = start(workdir, cache)
     output = ""
     while "A new run" not in output:
         line = process.stdout.readline()
@@ -120,28 +102,18 @@ def interrupt_before_the_first_step(workdir, cache):
     assert finish(process, -signal.SIGINT) == ""
 
 
-def stop_while_the_step_is_compiled(workdir, cache):
-    process = start(workdir, STEPS, cache)
-    wait_until(lambda: (workdir / "reals.png").exists() or process.poll() is not None, seconds=120)
-    time.sleep(0.5)  # Requests are taken a moment later, and compiling takes seconds.
-    os.kill(process.pid, signal.SIGINT)
-    output = finish(process, STOPPED)
-    assert output.index("Compiled the step") < output.index(f"Stopped after 0 of {STEPS} steps")
-    assert newest_step(workdir) == 0
-
-
 def stop_as_a_terminal_does(workdir, cache):
     """To the whole group: the worker gets it too."""
-    process = start(workdir, STEPS, cache, "--config.data.workers=1")
+    process = start(workdir, cache, "--config.data.workers=1")
     wait_until(lambda: newest_step(workdir) >= 4 or process.poll() is not None, seconds=120)
     os.killpg(process.pid, signal.SIGINT)
     output = finish(process, STOPPED)
-    assert "Continuing" in output and "Stopped after" in output and "Traceback" not in output
+    assert "Stopped after" in output and "Traceback" not in output
 
 
 def kill_while_saving_beside_decoding_processes(workdir, cache):
     """None of them is left."""
-    process, begun = start(workdir, STEPS, cache, "--config.data.workers=2"), newest_step(workdir)
+    process, begun = start(workdir, cache, "--config.data.workers=2"), newest_step(workdir)
     try:
         wait_until(lambda: newest_step(workdir) > begun, seconds=120)
         started = children(process.pid)
@@ -159,10 +131,9 @@ def kill_while_saving_beside_decoding_processes(workdir, cache):
 
 def test_a_run_interrupted_in_every_way_is_the_unbroken_run(unbroken, cache, tmp_path):
     interrupt_before_the_first_step(tmp_path, cache)
-    stop_while_the_step_is_compiled(tmp_path, cache)
     stop_as_a_terminal_does(tmp_path, cache)
     kill_while_saving_beside_decoding_processes(tmp_path, cache)
-    output = finish(start(tmp_path, STEPS, cache))
+    output = finish(start(tmp_path, cache, AT_THE_END))
     assert "Continuing" in output and "Finished" in output
     assert same(tmp_path, unbroken[0])
     assert reported_steps(tmp_path) == reported_steps(unbroken[0])
