@@ -2,59 +2,38 @@
 
 import concurrent.futures
 import contextlib
+import multiprocessing
 import os
-import pathlib
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from creps_jax import distributed
+from tests.helpers import several
 from tests.processes import wait_until
 
-ROOT = pathlib.Path(__file__).parents[1]
-
-# Steps as training has them: a collective in each, and a question whether to stop.
-BODY = """
-import os, signal, sys
-import numpy as np
-from jax.experimental import multihost_utils
-from creps_jax import distributed
-
-coordinator, process, doer, deed, silence_sec, wait_sec = sys.argv[1:]
-distributed._SILENCE_SEC = int(silence_sec)
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-own, guard = os.getpid, os.getppid
-with distributed.joined(
-    distributed.cluster_of(coordinator, 2, int(process), {}), int(wait_sec)
-):
-    for step in range(10**6 if deed else 5):
-        multihost_utils.process_allgather(np.float32(step))
-        if multihost_utils.reached_preemption_sync_point(step):
-            print(f"stopped at {step}", file=sys.stderr)
-            sys.exit(distributed.STOPPED)
-        if step == 3:
-            print("running", file=sys.stderr, flush=True)
-            if doer in (process, "both"):
-                exec(deed)
-"""
+# What they import takes longer than all that they do: it is imported once, they are forked.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload([several.__name__])
 
 
 def start(log, coordinator, process, doer="", deed="", silence_sec=8, wait_sec=60):
     """One process; its standard error goes to the file."""
-    arguments = [coordinator, process, doer, deed, silence_sec, wait_sec]
-    with log.open("w") as stderr:
-        return subprocess.Popen(
-            [sys.executable, "-c", BODY, *map(str, arguments)],
-            cwd=ROOT,
-            env={**os.environ, "XLA_FLAGS": ""},  # One device each.
-            stderr=stderr,
-            start_new_session=True,
-        )
+    log.touch()
+    arguments = (log, coordinator, process, doer, deed, silence_sec, wait_sec)
+    started = FORKED.Process(target=several.run, args=arguments)
+    started.start()
+    return started
+
+
+def exit_code(process, seconds=60):
+    """Of a process that ends within that time."""
+    process.join(seconds)
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 @contextlib.contextmanager
@@ -71,14 +50,14 @@ def two(folder, *body):
         for process in both:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.join()
 
 
 def ends(folder, *body):
     """Exit code and standard error of each process, and how long the last outlived the deed."""
     with two(folder, *body) as (both, logs):
         done = time.monotonic()
-        codes = [process.wait(timeout=60) for process in both]
+        codes = [exit_code(process) for process in both]
         return codes, [log.read_text() for log in logs], time.monotonic() - done
 
 
@@ -87,7 +66,7 @@ NAMED = r"Error: process {} of 2 \(\S+\) {}; start all processes again with the 
 KILLED, GONE = (NAMED.format("{0}", how) for how in ("was killed by signal 9", "is lost"))
 TOLD = r"Error: process {} of 2 \(\S+\) ended with an error; its message says why"
 KILL, FREEZE = (f"os.kill(own(), signal.SIG{name})" for name in ("KILL", "STOP"))
-ERROR, RAISE = "sys.exit('Error: no images')", "raise RuntimeError('a bug')"
+ERROR, RAISE = "raise SystemExit('Error: no images')", "raise RuntimeError('a bug')"
 
 # Who does what -> exit codes, and how standard error ends, of each process.
 CASES = {
@@ -124,7 +103,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """What became of all cases: they mostly wait, so some run at once."""
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
         started = {
             name: pool.submit(ends, tmp_path_factory.mktemp("logs"), *body)
             for name, (body, _, _) in CASES.items()
@@ -154,21 +133,21 @@ def test_all_stop_at_one_step(outcomes):
 def test_a_frozen_process_is_lost(tmp_path):
     for frozen in (0, 1):
         with two(tmp_path, str(frozen), FREEZE, 3) as (both, logs):
-            assert both[1 - frozen].wait(timeout=60) == LOST
+            assert exit_code(both[1 - frozen]) == LOST
             assert re.match(GONE.format(frozen), logs[1 - frozen].read_text().splitlines()[-1])
 
 
 def test_a_second_request_acts_at_once(tmp_path):
     with two(tmp_path, "1", "import time; time.sleep(600)") as (both, _):
         for _ in range(2):
-            both[1].send_signal(signal.SIGTERM)
+            os.kill(both[1].pid, signal.SIGTERM)
             time.sleep(0.5)
-        assert both[1].wait(timeout=10) == 128 + signal.SIGTERM
+        assert exit_code(both[1], 10) == 128 + signal.SIGTERM
 
 
 def test_a_coordinator_that_cannot_be_reached_is_named(tmp_path):
     log = tmp_path / "log.txt"
-    assert start(log, "127.0.0.1:1", 1, wait_sec=2).wait(timeout=60) == FAILED
+    assert exit_code(start(log, "127.0.0.1:1", 1, wait_sec=2)) == FAILED
     assert "Error: the processes did not all meet at 127.0.0.1:1 within 2 s" in log.read_text()
 
 
