@@ -16,7 +16,7 @@ import zarr
 import creps_jax
 from tests.test_cli import save_run
 
-SIDE = 3072
+SIDE = 2048
 COMMAND = [sys.executable, "-c", "from creps_jax.cli import app; app()", "render"]
 CHUNKS = (SIDE // 512) ** 2
 
@@ -55,7 +55,7 @@ def read(out):
         return tifffile.imread(out)
     if out.suffix == ".zarr":
         return zarr.open(out, mode="r")[:]
-    tiles = out.with_name(f"{out.stem}_files") / "12"
+    tiles = out.with_name(f"{out.stem}_files") / "11"
     side = range(SIDE // 512)
     rows = [
         np.hstack([np.asarray(PIL.Image.open(tiles / f"{x}_{y}.png")) for x in side]) for y in side
