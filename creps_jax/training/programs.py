@@ -81,12 +81,17 @@ class Program(NamedTuple):
 
 
 def compiled(task: Task) -> Iterator[Program]:
-    """Compiles the phases one by one, which can take minutes."""
+    """Compiles the phases one by one, which can take minutes; a process does it once."""
     for call in calls(task, *abstract_inputs(task)):
-        program = call.function.lower(task, *call.inputs).compile()
-        flops = program.cost_analysis().get("flops", 0.0)
-        temporary = program.memory_analysis().temp_size_in_bytes
-        yield Program(call.name, call.every, flops, temporary)
+        yield _compiled(task, call.name)
+
+
+@functools.cache
+def _compiled(task: Task, name: str) -> Program:
+    (call,) = (call for call in calls(task, *abstract_inputs(task)) if call.name == name)
+    program = call.function.lower(task, *call.inputs).compile()
+    flops = program.cost_analysis().get("flops", 0.0)
+    return Program(name, call.every, flops, program.memory_analysis().temp_size_in_bytes)
 
 
 def held_bytes(task: Task) -> int:

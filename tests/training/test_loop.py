@@ -89,7 +89,8 @@ def config_of(changes):
 
 
 def steps(count):
-    return {"total_kimg": count * STEP_KIMG}
+    """So many, saved at the end."""
+    return {name: count * STEP_KIMG for name in ("total_kimg", "checkpoint.every_kimg")}
 
 
 @contextlib.contextmanager
@@ -252,7 +253,8 @@ def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
 
 def test_a_run_whose_augmentation_runs_away_ends_and_keeps_what_was_good(tmp_path, capsys, caplog):
     # Once D tells reals from fakes, p rises by 1.6 after the tenth step.
-    changes = {**steps(30), "checkpoint.every_kimg": 2 * STEP_KIMG}
+    changes = {"total_kimg": 30 * STEP_KIMG, "report.grid_every_kimg": 1.0}
+    changes["checkpoint.every_kimg"] = 2 * STEP_KIMG
     impatient = changes | {"guard.patience_kimg": 5 * STEP_KIMG}
     finish(tmp_path, changes | steps(8))
     end = r"Error: for 5 steps p of .* Its checkpoint of step 10 .*--config.init_from="
