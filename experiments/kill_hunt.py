@@ -3,7 +3,8 @@
     python -m experiments.kill_hunt --kills=50 --out=runs/kills
 
 Every process is killed with SIGKILL at a random moment, every other one while a checkpoint is being
-written; the same command then goes on. Prints one line a kill and the verdict; writes kills.csv.
+written; the same command then goes on. With --processes=2 two train, one of which is killed, and
+the other must end by itself. Prints one line a kill and the verdict; writes kills.csv.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import csv
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +25,7 @@ import numpy as np
 from configs import demo
 from creps_jax.checkpoint import Checkpoints
 from creps_jax.config import parse
+from creps_jax.distributed import LOST
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh
@@ -91,6 +94,20 @@ def start(
     )
 
 
+def start_all(
+    workdir: Path, steps: int, cache: Path, processes: int, *flags: str
+) -> list[subprocess.Popen]:
+    """As many processes of one run, on this machine, with one device each."""
+    if processes == 1:
+        return [start(workdir, steps, cache, *flags)]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    flags += (f"--coordinator={address}", f"--processes={processes}", "--wait_sec=60")
+    return [
+        start(workdir, steps, cache, *flags, f"--process={index}") for index in range(processes)
+    ]
+
+
 def finish(process: subprocess.Popen, code: int = 0) -> str:
     """What the process printed, once it has ended with that exit code."""
     output, _ = process.communicate(timeout=600)
@@ -155,23 +172,29 @@ def same(ours: Path, theirs: Path, step: int | None = None) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     out, choice = arguments.out.absolute(), random.Random(arguments.seed)
     steps, cache = 6 * arguments.kills, out / "cache"
     out.mkdir(parents=True, exist_ok=True)
-    finish(start(out / "unbroken", steps, cache))
+    for process in start_all(out / "unbroken", steps, cache, arguments.processes):
+        finish(process)
     rows = []
     for kill in range(arguments.kills):
-        process = start(out / "killed", steps, cache)
+        others = start_all(out / "killed", steps, cache, arguments.processes)
+        process = others.pop(choice.randrange(len(others)))
         until_step = newest_step(out / "killed") + choice.randint(0, 4)
         hit = kill_in_flight(
             process, out / "killed", until_step, choice.uniform(0, 0.5), kill % 2 == 0
         )
+        for other in others:
+            finish(other, LOST)
         rows.append([kill + 1, newest_step(out / "killed"), hit])
         print(f"kill {kill + 1}: newest checkpoint {rows[-1][1]}, in a save: {hit}", flush=True)
-    finish(start(out / "killed", steps, cache))
+    for process in start_all(out / "killed", steps, cache, arguments.processes):
+        finish(process)
     with (out / "kills.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["kill", "newest_checkpoint", "in_a_save"], *rows])
     verdict = same(out / "unbroken", out / "killed")

@@ -5,7 +5,6 @@ import fcntl
 import os
 import re
 import signal
-import socket
 
 import jax
 import numpy as np
@@ -15,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from creps_jax import distributed
 from creps_jax.checkpoint import Checkpoints
 from creps_jax.sharding import make_mesh
-from experiments.kill_hunt import finish, newest_step, same, start
+from experiments.kill_hunt import finish, newest_step, same, start_all
 from tests.helpers.runs import AT_THE_END, FLAGS, STEPS, unbroken_run
 from tests.processes import wait_until
 
@@ -23,10 +22,7 @@ from tests.processes import wait_until
 @contextlib.contextmanager
 def two(workdir, cache, *flags):
     """Both processes of a run; none is left."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-    flags = [*FLAGS, *flags, f"--coordinator={address}", "--processes=2", "--wait_sec=60"]
-    both = [start(workdir, STEPS, cache, *flags, f"--process={index}") for index in range(2)]
+    both = start_all(workdir, STEPS, cache, 2, *FLAGS, *flags)
     try:
         yield both
     finally:
