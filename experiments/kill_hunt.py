@@ -144,10 +144,10 @@ def kill_in_flight(
     return saving()
 
 
-def arrays(workdir: Path, step: int | None = None) -> tuple[int, list[np.ndarray], dict]:
-    """Step, all arrays and the data position of a checkpoint; None: of the newest."""
+def arrays(workdir: Path) -> tuple[int, list[np.ndarray], dict]:
+    """Step, all arrays and the data position of the newest checkpoint."""
     with Checkpoints(workdir, keep=2) as checkpoints:
-        step = checkpoints.latest_step() if step is None else step
+        step = checkpoints.latest_step()
         config = parse(checkpoints.config(step))
         networks = Generator(config.generator), Discriminator(config.discriminator)
         one_device = make_mesh(jax.devices()[:1])
@@ -158,11 +158,9 @@ def arrays(workdir: Path, step: int | None = None) -> tuple[int, list[np.ndarray
     return step, [np.asarray(x) for x in jax.tree.leaves(state)], data
 
 
-def same(ours: Path, theirs: Path, step: int | None = None) -> bool:
-    """Whether the checkpoints of a step, or the newest ones, of two runs are equal bit for bit."""
-    (step, leaves, data), (other_step, others, other_data) = (
-        arrays(workdir, step) for workdir in (ours, theirs)
-    )
+def same(ours: Path, theirs: Path) -> bool:
+    """Whether the newest checkpoints of two runs are equal bit for bit."""
+    (step, leaves, data), (other_step, others, other_data) = map(arrays, (ours, theirs))
     return (step, data) == (other_step, other_data) and all(
         a.dtype == b.dtype and a.tobytes() == b.tobytes()
         for a, b in zip(leaves, others, strict=True)

@@ -88,6 +88,7 @@ def compiled(task: Task) -> Iterator[Program]:
 
 @functools.cache
 def _compiled(task: Task, name: str) -> Program:
+    # By name: the shapes that the phase is called with follow from the task.
     (call,) = (call for call in calls(task, *abstract_inputs(task)) if call.name == name)
     program = call.function.lower(task, *call.inputs).compile()
     flops = program.cost_analysis().get("flops", 0.0)

@@ -7,7 +7,7 @@ from experiments.kill_hunt import finish
 
 STEPS = 24
 
-# What each start would compile; runs of all phases are continued in test_loop.py.
+# Each start would compile them; runs of all phases are continued in test_loop.py.
 WITHOUT = {"augment.kind": "none", "recipe.path_length_weight": 0.0}
 FLAGS = [f"--config.{name}={value}" for name, value in WITHOUT.items()]
 # Saving takes longer than a step.

@@ -11,9 +11,13 @@ from creps_jax import distributed
 
 
 def run(log, coordinator, process, doer, deed, silence_sec, wait_sec):
-    """A collective in each step, and a question whether to stop; the doer's third ends in a deed.
+    """A collective in each step, and a question whether to stop; in step 3 the doer does its deed.
 
-    Its standard error goes to the file.
+    Args:
+      log: the file that standard error goes to.
+      doer: '0', '1' or 'both'; '' for none.
+      deed: a statement; own() is the process that steps, guard() the one that guards it.
+      silence_sec: after so long a silence a process is lost.
     """
     os.setsid()
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT, 0o600), 2)

@@ -55,7 +55,7 @@ def read(out):
         return tifffile.imread(out)
     if out.suffix == ".zarr":
         return zarr.open(out, mode="r")[:]
-    tiles = out.with_name(f"{out.stem}_files") / "11"
+    tiles = out.with_name(f"{out.stem}_files") / str(SIDE.bit_length() - 1)
     side = range(SIDE // 512)
     rows = [
         np.hstack([np.asarray(PIL.Image.open(tiles / f"{x}_{y}.png")) for x in side]) for y in side

@@ -138,7 +138,10 @@ def test_strips_of_pixels_take_memory_for_one_of_them():
 
     def bytes_of(strips):
         task = task_on(1, layout=LayoutConfig(pixel_strips=strips))
-        loss = lambda variables, ws: step.synthesize(task, variables, ws).sum()  # noqa: E731
+
+        def loss(variables, ws):
+            return step.synthesize(task, variables, ws).sum()
+
         program = jax.jit(jax.grad(loss, argnums=1)).lower(state.generator, ws).compile()
         return program.memory_analysis().temp_size_in_bytes
 
@@ -151,6 +154,7 @@ def test_each_phase_was_compiled_once():
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, _, **tags: compiled.append(tags) if "backend_compile" in event else None
     )
+    programs._compiled.cache_clear()
     list(programs.compiled(task_on(1)))  # What is compiled ahead is what the steps run.
     before = {f: f._cache_size() for f in PHASES}
     task = task_on(1)
@@ -265,7 +269,10 @@ def test_frozen_layers_have_no_gradients_and_the_others_have_all_of_theirs():
 
     def gradients(count):
         frozen = task._replace(recipe=dataclasses.replace(RECIPE, freeze_d=count))
-        total = lambda p: step.discriminate(frozen, p, images, labels, None).sum()  # noqa: E731
+
+        def total(params):
+            return step.discriminate(frozen, params, images, labels, None).sum()
+
         return jax.jit(jax.grad(total))(params)
 
     everything, some = gradients(0), gradients(3)
