@@ -91,6 +91,27 @@ def trained(devices, layout=PLAIN):
     return states, metrics
 
 
+PHASES = (step.prepare, step.g_main, step.g_path_length, step.d_main, step.d_r1, step.finish)
+OF_STEP = [f"jit({phase.__name__}" for phase in PHASES]
+
+
+# The first test: JAX keeps what the others compile ahead, too.
+def test_each_phase_was_compiled_once():
+    trained(1)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **tags: compiled.append(tags) if "backend_compile" in event else None
+    )
+    list(programs.compiled(task_on(1)))  # What is compiled ahead is what the steps run.
+    before = {f: f._cache_size() for f in PHASES}
+    task = task_on(1)
+    state = jax.jit(init_state, static_argnums=0, out_shardings=named(task.mesh, "state"))(task)
+    for t in range(3):
+        state, _ = step.train_step(task, step.phases_of(task, t), state, batch_of(task, t))
+    assert {f: f._cache_size() for f in PHASES} == before
+    assert not [tags for tags in compiled if tags["fun_name"].removesuffix(")") in OF_STEP]
+
+
 # Pairs of devices share the batch, fours share each image; parts of both come one after the other.
 SHARED = 8, LayoutConfig(row=2, column=2, microbatches=2, pixel_strips=2)
 
@@ -146,27 +167,6 @@ def test_strips_of_pixels_take_memory_for_one_of_them():
         return program.memory_analysis().temp_size_in_bytes
 
     assert bytes_of(SHAPE[0]) < 0.5 * bytes_of(1)
-
-
-def test_each_phase_was_compiled_once():
-    trained(1)
-    compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, _, **tags: compiled.append(tags) if "backend_compile" in event else None
-    )
-    programs._compiled.cache_clear()
-    list(programs.compiled(task_on(1)))  # What is compiled ahead is what the steps run.
-    before = {f: f._cache_size() for f in PHASES}
-    task = task_on(1)
-    state = jax.jit(init_state, static_argnums=0, out_shardings=named(task.mesh, "state"))(task)
-    for t in range(3):
-        state, _ = step.train_step(task, step.phases_of(task, t), state, batch_of(task, t))
-    assert {f: f._cache_size() for f in PHASES} == before
-    assert not [tags for tags in compiled if tags["fun_name"].removesuffix(")") in OF_STEP]
-
-
-PHASES = (step.prepare, step.g_main, step.g_path_length, step.d_main, step.d_r1, step.finish)
-OF_STEP = [f"jit({phase.__name__}" for phase in PHASES]
 
 
 def test_regularisations_come_at_their_intervals_and_leave_their_biases_alone():
