@@ -171,13 +171,26 @@ class Checkpoints:
             abstract_state: the state's pytree with jax.ShapeDtypeStruct leaves, whose shardings
                 the restored arrays get, whatever devices they were saved from.
             abstract_ema: the same of the EMA.
+
+        Raises:
+            ValueError: it holds other arrays than these.
         """
-        restored = _restore(
-            self._directory / str(step),
-            state=ocp.args.StandardRestore(abstract_state),
-            ema=ocp.args.StandardRestore(abstract_ema),
-            data=ocp.args.JsonRestore(),
-        )
+        folder = self._directory / str(step)
+        try:
+            restored = _restore(
+                folder,
+                state=ocp.args.StandardRestore(abstract_state),
+                ema=ocp.args.StandardRestore(abstract_ema),
+                data=ocp.args.JsonRestore(),
+            )
+        except ValueError as error:
+            if "structures do not match" not in str(error):
+                raise
+            raise ValueError(
+                f"{folder} holds other arrays than a run of this version: continue it with the "
+                "version that made it, or start a new run in another --workdir from its weights, "
+                f"with --config.init_from={folder}"
+            ) from None
         return restored.state, restored.ema, restored.data
 
     def _wait(self) -> None:

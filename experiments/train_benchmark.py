@@ -25,8 +25,9 @@ import jax.numpy as jnp
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from creps_jax.training import loop, memory, programs, step
+from creps_jax.training import loop, memory, phases, programs, step
 from creps_jax.training.augment import Amounts, augment
+from creps_jax.training.phases import Phase
 from creps_jax.training.state import Task
 
 COLUMNS = (
@@ -79,7 +80,9 @@ def measure(run: loop.Run, rounds: int) -> Iterator[dict[str, Any]]:
     """A row of the table for each phase, as soon as it is timed."""
     task, state = run.task, run.state
     images = loop.to_devices(task, next(run.batches))
-    batch, draws = step.prepare(task, state.step, state.augment and state.augment.p, images)
+    p = state.augment and state.augment.p
+    prepare = functools.partial(step.prepare, task, jnp.copy(state.step), p and jnp.copy(p), images)
+    batch, draws = prepare()
     temporaries = {p.name: p.temporary_bytes for p in programs.compiled(task)}
     flops, total = whole_flops(task), 0.0
 
@@ -93,22 +96,21 @@ def measure(run: loop.Run, rounds: int) -> Iterator[dict[str, Any]]:
             timed["temporary_mib"] = temporaries[name] / 2**20
         return {"phase": name, "every": every, **timed}
 
-    for call in programs.calls(task, state, images, batch, draws):
-        is_phase, others = call.function is not step.prepare, call.inputs[1:]
+    def once(phase: Phase) -> Any:
+        nonlocal state
+        state, metrics = phase(task, state, batch, draws)  # It donates the state.
+        return metrics
 
-        def once(call: Any = call, is_phase: bool = is_phase, others: Any = others) -> Any:
-            nonlocal state
-            if not is_phase:
-                return call.function(task, *call.inputs)
-            state, metrics = call.function(task, state, *others)  # It donates the state.
-            return metrics
-
-        once()
-        yield (timed := row(call.name, call.every, [seconds(once) for _ in range(rounds)]))
+    parts = [("prepare", 1, prepare)]
+    for phase in phases.of_run(task.recipe):
+        parts.append((phase.name, phase.interval(task.recipe), functools.partial(once, phase)))
+    for name, every, part in parts:
+        part()
+        yield (timed := row(name, every, [seconds(part) for _ in range(rounds)]))
         total += timed["sec_per_kimg"]
     yield {"phase": "step", "every": 1, "sec_per_kimg": total}
     if task.augment:
-        augmented = augmenting(batch.images, draws.augmentation.d_main_reals)
+        augmented = augmenting(batch.images, draws["D main"][-1])
         augmented()
         yield row("augment", 1, [seconds(augmented) for _ in range(rounds)])
     for _ in range(len(run.source) // task.recipe.batch_size):  # Fill the cache of a small set.

@@ -141,6 +141,16 @@ def test_one_device_and_eight_exchange_checkpoints(tmp_path, sharded):
     assert all(x.devices() == {jax.devices()[0]} for x in jax.tree.leaves(ema))
 
 
+def test_other_arrays_than_a_run_has_are_an_error_that_says_how_to_go_on(tmp_path):
+    folder = make_run(tmp_path, (3,)) / "3"
+    state = abstract(make_state(3), one_device())
+    others = state.replace(opt_state=state.opt_state[1:])
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        with pytest.raises(ValueError, match=rf"^{folder} holds other .*init_from={folder}$"):
+            checkpoints.restore(3, others, state.params)
+        checkpoints.restore(3, state, state.params)
+
+
 def test_state_may_be_donated_right_after_save(tmp_path):
     advance = jax.jit(lambda state: jax.tree.map(lambda x: -x - 1, state), donate_argnums=0)
     # Own buffers, large enough to be still in writing.

@@ -13,7 +13,8 @@ ROOT = pathlib.Path(creps_jax.__file__).parent
 
 # Of ours, a part may import itself, these, and what may be imported by anybody. A module belongs
 # to the part with the longest name that it begins with; one that belongs to none has no arrows.
-STEP = tuple(f"training.{name}" for name in ("losses", "augment", "draws", "state", "step"))
+RECIPE = ("losses", "augment", "draws", "state", "optimizer", "layout", "phases", "step")
+STEP = tuple(f"training.{name}" for name in RECIPE)
 # Of data, what a run needs: all but the preparation.
 READING = (
     "data.sources",

@@ -16,8 +16,8 @@ from creps_jax.interop import official
 from creps_jax.model import coordinates
 from creps_jax.model.generator import repeat_w
 from creps_jax.sharding import make_mesh, named
-from creps_jax.training import augment, losses, step
-from creps_jax.training.draws import Augmentation, Draws, Latents
+from creps_jax.training import augment, losses, phases, step
+from creps_jax.training.draws import Latents
 from creps_jax.training.state import Task, begin
 
 pytestmark = pytest.mark.parity
@@ -316,14 +316,14 @@ def recorded_step(arrays, t, recipe):
     noise = arrays.entries.get(
         f"iter{t}/pl_noise_unit", np.zeros((half, channels, size, size), np.float32)
     )
-    draws = Draws(
-        g_main=Latents(arrays[f"iter{t}/z_Gmain"], c),
-        path_length=Latents(z_reg[:half], c[:half]),
-        noise=nhwc(noise),
-        d_main=Latents(arrays[f"iter{t}/z_Dmain"], c),
-        augmentation=Augmentation(),
-    )
-    return step.Batch(real, c), draws
+    draws = {
+        "G main": (Latents(arrays[f"iter{t}/z_Gmain"], c), None),
+        "G path length": (Latents(z_reg[:half], c[:half]), nhwc(noise)),
+        "D main": (Latents(arrays[f"iter{t}/z_Dmain"], c), None, None),
+        "D R1": None,
+        "finish": None,
+    }
+    return phases.Batch(real, c), draws
 
 
 def test_training_steps():
@@ -338,9 +338,10 @@ def test_training_steps():
     steps = sorted({int(m[1]) for k in arrays.entries if (m := re.match(r"iter(\d+)/", k))})
     compared = 0
     for t in steps:
-        phases = step.phases_of(task, t)
-        assert phases.path_length == (f"iter{t}/z_Greg" in arrays.entries)
-        state, _ = step.update(task, phases, state, *recorded_step(arrays, t, task.recipe))
+        due = phases.due(task.recipe, t)
+        is_regularised = "G path length" in [phase.name for phase in due]
+        assert is_regularised == (f"iter{t}/z_Greg" in arrays.entries)
+        state, _ = step.update(task, due, state, *recorded_step(arrays, t, task.recipe))
         mean = arrays[f"iter{t}/pl_mean"]
         assert disagreement(state.path_length_mean, mean) < TOLERANCE["steps"]
         compared += compare_state(arrays, f"after{t}/", generator, discriminator, state)

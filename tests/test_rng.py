@@ -17,7 +17,7 @@ from creps_jax.model.generator import Generator
 from creps_jax.rendering import video
 from creps_jax.rendering.painter import Painter
 from creps_jax.sharding import make_mesh, named
-from creps_jax.training import draws, loop, step
+from creps_jax.training import loop, phases, step
 from creps_jax.training.state import Task, init_state
 from experiments.kill_hunt import tiny_config
 from tests.rendering.test_render import make_generator
@@ -88,11 +88,11 @@ def trained():
         first = jax.device_get(state)
         batch = loop.to_devices(task, batch)
         state = jax.device_put(state, named(mesh, "state"))
-        return jax.device_get((drawn, first, step.train_step(task, PHASES, state, batch)))
+        return jax.device_get((drawn, first, step.train_step(task, MAIN, state, batch)))
 
 
-PHASES = step.Phases(path_length=False, r1=False)
-_draw = jax.jit(draws.draw, static_argnums=0)
+MAIN = [phase for phase in phases.PHASES if "main" in phase.name or phase.name == "finish"]
+_draw = jax.jit(step.draw, static_argnums=0)
 _initialize = jax.jit(init_state, static_argnums=0)
 
 

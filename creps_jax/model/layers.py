@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 Parameters = dict[str, Any]
@@ -59,8 +60,8 @@ def lrelu(x: Array, gain: float = 1.0, limit: float = math.inf) -> Array:
     Its derivative is taken from its result, which the next layer keeps anyway: so no gradient
     needs x, and an activation is in memory once.
     """
-    y = jax.nn.leaky_relu(x, 0.2) * math.sqrt(2.0) * gain
-    return y if limit == math.inf else jnp.clip(y, min=-limit, max=limit)
+    y = jax.lax.max(x, 0.2 * x) * (math.sqrt(2.0) * gain)
+    return y if limit == math.inf else limited(y, limit)
 
 
 @lrelu.defjvp
@@ -68,13 +69,17 @@ def _lrelu_jvp(
     gain: float, limit: float, primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
     y = lrelu(*primals, gain, limit)
-    slope = jnp.where(y >= 0.0, 1.0, 0.2) * (math.sqrt(2.0) * gain)
-    return y, tangents[0] * jnp.where(jnp.abs(y) < limit, slope, 0.0)
+    above, below = (jax.lax.full_like(y, k * math.sqrt(2.0) * gain) for k in (1.0, 0.2))
+    slope = jax.lax.select(y >= 0.0, above, below)
+    if limit != math.inf:
+        slope = jax.lax.select(jax.lax.abs(y) < limit, slope, jax.lax.full_like(y, 0.0))
+    return y, tangents[0] * slope
 
 
-def clip(x: Array) -> Array:
-    """x limited to +-256."""
-    return jnp.clip(x, min=-CLIP, max=CLIP)
+def limited(x: Array, limit: float = CLIP) -> Array:
+    """x within +-limit."""
+    bound = np.asarray(limit, x.dtype)  # What a number becomes depends on the user's settings.
+    return jax.lax.clamp(-bound, x, bound)
 
 
 def normalize(x: Array) -> Array:
@@ -98,9 +103,10 @@ def _precision(dtype: Any) -> jax.lax.Precision:
 
 def product(x: Array, weight: Array) -> Array:
     """x [I] @ weight [I, O] in the weight's dtype, accumulated in float32: [O]."""
-    return jnp.matmul(
+    return jax.lax.dot_general(
         x.astype(weight.dtype),
         weight,
+        (((0,), (0,)), ((), ())),
         precision=_precision(weight.dtype),
         preferred_element_type=jnp.float32,
     )
@@ -182,7 +188,7 @@ def projection(p: Parameters, scale: Array | None, x: Array) -> Array:
 
     scale None: it is in p.
     """
-    return clip(product(x if scale is None else x * scale, p["weight"]) + p["bias"])
+    return limited(product(x if scale is None else x * scale, p["weight"]) + p["bias"])
 
 
 def fold(p: Parameters, style: Style | Array) -> Parameters:
@@ -294,7 +300,8 @@ def blur(x: Array, padding: int, stride: int = 1) -> Array:
 
     Written as two sums of shifted slices: depthwise convolutions are slow on many devices.
     """
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    sides = (padding, padding, 0)
+    x = jax.lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), sides, sides, (0, 0, 0)))
     for axis in (1, 2):
         last = x.shape[axis] - 3
         x = sum(

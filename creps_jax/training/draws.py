@@ -1,6 +1,6 @@
 """Every random number of a training step, as a function of (seed, step).
 
-Notation: N batch, h N / path_length_batch_shrink.
+Notation: N batch, n = N / shrink. A name is that of a stream: each has numbers of its own.
 """
 
 from typing import NamedTuple
@@ -23,57 +23,39 @@ class Latents(NamedTuple):
     c: Array
 
 
-class Augmentation(NamedTuple):
-    """How the images that D sees in each phase are augmented; N amounts each, None: not at all."""
+class Streams(NamedTuple):
+    """The random numbers of one step, by name."""
 
-    g_main: Amounts | None = None
-    d_main_fakes: Amounts | None = None
-    d_main_reals: Amounts | None = None
-    d_r1: Amounts | None = None
+    task: Task
+    step: Array  # int32 []
+    p: Array | None  # float32 [], of each augmentation; None: images are not augmented
 
+    def key(self, name: str) -> Array:
+        """The key of one stream."""
+        return rng.stream(rng.root(self.task.seed), name, self.step)
 
-class Draws(NamedTuple):
-    """Every random number of one step."""
-
-    g_main: Latents  # N
-    path_length: Latents  # h
-    noise: Array  # normal(0, 1), [h, H, W, channels]
-    d_main: Latents  # N
-    augmentation: Augmentation
-
-
-def draw(task: Task, step: Array, p: Array | None = None) -> Draws:
-    """The random numbers of a step: a function of the seed, the step and the augmentation's p.
-
-    p None: there is no augmentation.
-    """
-    config, recipe = task.generator.config, task.recipe
-    root = rng.root(task.seed)
-
-    def latents(name: str, count: int) -> Latents:
-        z = jax.random.normal(rng.stream(root, f"{name}_z", step), (count, config.z_dim))
+    def latents(self, name: str, shrink: int = 1) -> Latents:
+        """z, normal(0, 1), and labels as often as the data set has them."""
+        config, count = self.task.generator.config, self.task.recipe.batch_size // shrink
+        z = jax.random.normal(self.key(f"{name}_z"), (count, config.z_dim))
         if not config.num_classes:
             return Latents(z, jnp.zeros((count, 0), jnp.float32))
         label = jax.random.choice(
-            rng.stream(root, f"{name}_label", step),
+            self.key(f"{name}_label"),
             config.num_classes,
             (count,),
-            p=jnp.asarray(task.label_shares, jnp.float32),
+            p=jnp.asarray(self.task.label_shares, jnp.float32),
         )
         return Latents(z, jax.nn.one_hot(label, config.num_classes))
 
-    def augmentation() -> Augmentation:
-        if p is None:
-            return Augmentation()
-        keys = [rng.stream(root, f"augment_{name}", step) for name in Augmentation._fields]
-        return Augmentation(*(augment.draw(key, recipe.batch_size, p) for key in keys))
+    def noise(self, name: str, shrink: int = 1) -> Array:
+        """normal(0, 1) like images, [n, H, W, channels]."""
+        config, count = self.task.generator.config, self.task.recipe.batch_size // shrink
+        shape = (count, *config.shape, config.image_channels)
+        return jax.random.normal(self.key(f"{name}_noise"), shape)
 
-    half = recipe.batch_size // recipe.path_length_batch_shrink
-    shape = (half, *config.shape, config.image_channels)
-    return Draws(
-        g_main=latents("g_main", recipe.batch_size),
-        path_length=latents("path_length", half),
-        noise=jax.random.normal(rng.stream(root, "path_length_noise", step), shape),
-        d_main=latents("d_main", recipe.batch_size),
-        augmentation=augmentation(),
-    )
+    def amounts(self, name: str) -> Amounts | None:
+        """How each of N images is augmented; None: not at all."""
+        if self.p is None:
+            return None
+        return augment.draw(self.key(f"augment_{name}"), self.task.recipe.batch_size, self.p)

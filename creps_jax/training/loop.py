@@ -24,11 +24,11 @@ from creps_jax.data.sources import Source, open_source
 from creps_jax.interop import initial
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
-from creps_jax.training import exchange, memory, programs, samples
+from creps_jax.training import exchange, memory, phases, programs, samples
 from creps_jax.training.guards import Guard
 from creps_jax.training.report import Reporter, check_installed, device_line
 from creps_jax.training.state import Task, TrainState, init_state
-from creps_jax.training.step import phases_of, train_step
+from creps_jax.training.step import train_step
 
 # To stop: by SLURM and others, Ctrl-C, and the end of the terminal.
 _REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -351,8 +351,8 @@ def train(run: Run, after_step: Callable[[int], Any] | None = None) -> bool:
             with reporter.waiting_for_data(), blocked():
                 batch = to_devices(run.task, next(run.batches))
             with jax.transfer_guard("disallow"):
-                phases = phases_of(run.task, run.step)
-                run.state, metrics = train_step(run.task, phases, run.state, batch)
+                due = phases.due(run.task.recipe, run.step)
+                run.state, metrics = train_step(run.task, due, run.state, batch)
             run.step += 1
             run.checkpoints.check()
             reporter.step(run.step, metrics)

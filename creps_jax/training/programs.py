@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from creps_jax import sharding
-from creps_jax.training import memory, step
-from creps_jax.training.draws import Draws
+from creps_jax.training import memory, phases, step
+from creps_jax.training.phases import Batch
 from creps_jax.training.state import Task, TrainState, init_state
-from creps_jax.training.step import Batch
 
 
 @functools.cache
@@ -25,7 +24,7 @@ def abstract_state(task: Task) -> TrainState:
 
 
 @functools.cache
-def abstract_inputs(task: Task) -> tuple[TrainState, dict[str, Any], Batch, Draws]:
+def abstract_inputs(task: Task) -> tuple[TrainState, dict[str, Any], Batch, dict[str, Any]]:
     """The state, the pipeline's batch, and what `prepare` makes of it: shapes and shardings."""
     config = task.generator.config
     shape = (task.recipe.batch_size, *config.shape, config.image_channels)
@@ -44,7 +43,7 @@ def abstract_inputs(task: Task) -> tuple[TrainState, dict[str, Any], Batch, Draw
 
 
 class Call(NamedTuple):
-    """One phase of the step, and what it is called with after the task."""
+    """One program of the step, and what it is called with after the task."""
 
     name: str
     every: int  # steps from one time to the next
@@ -53,22 +52,14 @@ class Call(NamedTuple):
 
 
 def calls(
-    task: Task, state: TrainState, images: dict[str, Any], batch: Batch, draws: Draws
+    task: Task, state: TrainState, images: dict[str, Any], batch: Batch, draws: dict[str, Any]
 ) -> Iterator[Call]:
-    """The phases that there ever are, in their order; inputs are arrays or their shapes."""
-    recipe, seen = task.recipe, draws.augmentation
-    due = step.phases_of(task, 0)  # At step 0 all are due that ever are.
+    """The programs that there ever are, in their order; inputs are arrays or their shapes."""
     p = state.augment and state.augment.p
     yield Call("prepare", 1, step.prepare, (state.step, p, images))
-    yield Call("G main", 1, step.g_main, (state, draws.g_main, seen.g_main))
-    if due.path_length:
-        inputs = (state, draws.path_length, draws.noise)
-        yield Call("G path length", recipe.path_length_interval, step.g_path_length, inputs)
-    fakes_and_reals = (seen.d_main_fakes, seen.d_main_reals)
-    yield Call("D main", 1, step.d_main, (state, batch, draws.d_main, *fakes_and_reals))
-    if due.r1:
-        yield Call("D R1", recipe.r1_interval, step.d_r1, (state, batch, seen.d_r1))
-    yield Call("finish", 1, step.finish, (state,))
+    for phase in phases.of_run(task.recipe):
+        inputs = phase.arguments(state, batch, draws)
+        yield Call(phase.name, phase.interval(task.recipe), phase.program, inputs)
 
 
 class Program(NamedTuple):

@@ -9,8 +9,9 @@ import numpy as np
 
 from creps_jax import rng, sharding
 from creps_jax.training.draws import Latents
+from creps_jax.training.layout import synthesize
+from creps_jax.training.phases import map_latents
 from creps_jax.training.state import Task
-from creps_jax.training.step import map_latents, synthesize
 
 GRID_PX = (1024, 2048)  # About the height and width of a grid.
 

@@ -8,7 +8,11 @@ from experiments.kill_hunt import finish
 STEPS = 24
 
 # Each start would compile them; runs of all phases are continued in test_loop.py.
-WITHOUT = {"augment.kind": "none", "recipe.path_length_weight": 0.0}
+WITHOUT = {
+    "augment.kind": "none",
+    "recipe.path_length_weight": 0.0,
+    "recipe.r1_gamma": 0.0,
+}
 FLAGS = [f"--config.{name}={value}" for name, value in WITHOUT.items()]
 # Saving takes longer than a step.
 AT_THE_END = f"--config.checkpoint.every_kimg={STEPS * kill_hunt.BATCH_SIZE / 1000}"

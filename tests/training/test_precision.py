@@ -11,8 +11,9 @@ from creps_jax.config import parse
 from creps_jax.data.scenes import procedural
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
-from creps_jax.training import step
+from creps_jax.training import phases, step
 from creps_jax.training.draws import Latents
+from creps_jax.training.layout import synthesize
 from creps_jax.training.loop import compute_dtype, with_fixed_precision
 from creps_jax.training.state import Task, init_state
 from experiments.kill_hunt import tiny_config
@@ -46,7 +47,7 @@ def curves(task):
         chosen = np.random.default_rng(t).integers(len(scenes), size=BATCH)
         batch = {"image": scenes[chosen], "label": np.zeros(BATCH, np.int32)}
         batch = jax.device_put(batch, layout)
-        state, metrics = step.train_step(task, step.phases_of(task, t), state, batch)
+        state, metrics = step.train_step(task, phases.due(task.recipe, t), state, batch)
         for name, value in metrics.items():
             collected.setdefault(name, []).append(value)
     leaves = jax.tree.leaves((state.generator, state.discriminator, state.g_ema, state.g_optimizer))
@@ -88,10 +89,10 @@ def test_only_products_of_lines_pixels_and_convolutions_are_in_the_compute_dtype
     images = jnp.zeros((2, size, size, CONFIG.data.image_channels))
 
     def mapping(variables):
-        return step.map_latents(task, variables, latents)
+        return phases.map_latents(task, variables, latents)
 
     def synthesis(variables, ws):
-        return step.synthesize(task, variables, ws)
+        return synthesize(task, variables, ws)
 
     def judgement(variables):
         return task.discriminator.apply(variables, images, latents.c)

@@ -55,7 +55,6 @@ def test_a_run_leaves_what_it_promises(unbroken):
         *("gradient_norm/g", "gradient_norm/d", "memory/peak_mib", "kimg"),
     }
     assert all(every <= line.keys() for line in metrics)
-    assert [line["step"] for line in metrics if "loss/r1" in line] == [*range(1, STEPS + 1, 8)]
     assert {"time/images_per_sec", "time/sec_per_kimg", "time/data_share"} <= metrics[2].keys()
     assert (workdir / "fakes_000000.000.png").exists()
     assert (workdir / f"fakes_{STEPS * kill_hunt.BATCH_SIZE / 1000:010.3f}.png").exists()
@@ -67,7 +66,7 @@ def test_a_profile_has_the_phases(unbroken):
     assert "Tracing steps 10 to 18" in output
     (trace,) = (workdir / "plugins").rglob("*.trace.json.gz")
     events = gzip.decompress(trace.read_bytes()).decode()
-    phases = ("prepare", "g_main", "d_main", "d_r1", "finish")
+    phases = ("prepare", "g_main", "d_main", "finish")
     assert all(f"jit_{phase}" in events for phase in phases)
 
 

@@ -21,8 +21,10 @@ from creps_jax.config import (
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh, named
-from creps_jax.training import draws, memory, programs, step
+from creps_jax.training import memory, phases, programs, step
+from creps_jax.training.layout import synthesize
 from creps_jax.training.loop import make_task, to_devices
+from creps_jax.training.optimizer import discriminator_optimizer
 from creps_jax.training.state import AugmentState, Task, init_state
 from experiments.kill_hunt import tiny_config
 
@@ -84,15 +86,15 @@ def trained(devices, layout=PLAIN):
     state = jax.jit(init_state, static_argnums=0, out_shardings=layout)(task)
     states, metrics = [jax.device_get(state)], []
     for t in range(3):
-        state, more = step.train_step(task, step.phases_of(task, t), state, batch_of(task, t))
+        state, more = step.train_step(task, phases.due(RECIPE, t), state, batch_of(task, t))
         states.append(jax.device_get(state))
         metrics.append(jax.device_get(more))
         assert all(x.sharding == layout for x in jax.tree.leaves(state))
     return states, metrics
 
 
-PHASES = (step.prepare, step.g_main, step.g_path_length, step.d_main, step.d_r1, step.finish)
-OF_STEP = [f"jit({phase.__name__}" for phase in PHASES]
+PROGRAMS = (step.prepare, *(phase.program for phase in phases.PHASES))
+OF_STEP = [f"jit({program.__name__}" for program in PROGRAMS]
 
 
 # The first test: JAX keeps what the others compile ahead, too.
@@ -103,12 +105,12 @@ def test_each_phase_was_compiled_once():
         lambda event, _, **tags: compiled.append(tags) if "backend_compile" in event else None
     )
     list(programs.compiled(task_on(1)))  # What is compiled ahead is what the steps run.
-    before = {f: f._cache_size() for f in PHASES}
+    before = {f: f._cache_size() for f in PROGRAMS}
     task = task_on(1)
     state = jax.jit(init_state, static_argnums=0, out_shardings=named(task.mesh, "state"))(task)
     for t in range(3):
-        state, _ = step.train_step(task, step.phases_of(task, t), state, batch_of(task, t))
-    assert {f: f._cache_size() for f in PHASES} == before
+        state, _ = step.train_step(task, phases.due(RECIPE, t), state, batch_of(task, t))
+    assert {f: f._cache_size() for f in PROGRAMS} == before
     assert not [tags for tags in compiled if tags["fun_name"].removesuffix(")") in OF_STEP]
 
 
@@ -161,7 +163,7 @@ def test_strips_of_pixels_take_memory_for_one_of_them():
         task = task_on(1, layout=LayoutConfig(pixel_strips=strips))
 
         def loss(variables, ws):
-            return step.synthesize(task, variables, ws).sum()
+            return synthesize(task, variables, ws).sum()
 
         program = jax.jit(jax.grad(loss, argnums=1)).lower(state.generator, ws).compile()
         return program.memory_analysis().temp_size_in_bytes
@@ -202,21 +204,20 @@ def test_the_average_starts_as_a_copy_and_then_lags():
 
 
 def test_draws_are_a_function_of_seed_and_step_and_follow_the_labels():
-    draw = jax.jit(draws.draw, static_argnums=0)
+    draw = jax.jit(step.draw, static_argnums=0)
     task = task_on(1)
-    first, again, next_step = (draw(task, jnp.int32(t)) for t in (3, 3, 4))
-    other_seed = draw(task._replace(seed=8), jnp.int32(3))
-    np.testing.assert_array_equal(first.g_main.z, again.g_main.z)
-    drawn = [first.g_main.z, first.d_main.z, next_step.g_main.z, other_seed.g_main.z]
+    first, again, next_step = (draw(task, jnp.int32(t), None) for t in (3, 3, 4))
+    other_seed = draw(task._replace(seed=8), jnp.int32(3), None)
+    main = ("G main", "D main")
+    np.testing.assert_array_equal(*(d["G main"][0].z for d in (first, again)))
+    drawn = [d[name][0].z for d in (first, next_step, other_seed) for name in main]
     for i, a in enumerate(drawn):
         assert all(np.abs(a - b).max() > 0.1 for b in drawn[:i])
-    only_second = draw(task_on(1, (0.0, 1.0, 0.0)), jnp.int32(3))
-    np.testing.assert_array_equal(only_second.d_main.c[:, 1], np.ones(BATCH))
+    only_second = draw(task_on(1, (0.0, 1.0, 0.0)), jnp.int32(3), None)
+    np.testing.assert_array_equal(only_second["D main"][0].c[:, 1], np.ones(BATCH))
 
 
 def test_infinite_and_undefined_gradients_do_not_reach_the_parameters():
-    from creps_jax.training.state import discriminator_optimizer
-
     params = jax.tree.map(jnp.asarray, trained(1)[0][0].discriminator["params"])
     optimizer = discriminator_optimizer(RECIPE, params)
     bad = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), params)
@@ -243,7 +244,7 @@ RISE = BATCH * AUGMENT.interval / (1000 * AUGMENT.kimg)
 )
 def test_p_follows_the_discriminators_signs(p, mean_sign, steps, expected):
     seen = AugmentState(*(jnp.float32(x) for x in (p, 48 * mean_sign, 48)))
-    after = step.adjusted(task_on(1), seen, jnp.int32(steps))
+    after = phases.adjusted(task_on(1), seen, jnp.int32(steps))
     if expected is None:
         assert after == seen
     else:
@@ -271,7 +272,7 @@ def test_frozen_layers_have_no_gradients_and_the_others_have_all_of_theirs():
         frozen = task._replace(recipe=dataclasses.replace(RECIPE, freeze_d=count))
 
         def total(params):
-            return step.discriminate(frozen, params, images, labels, None).sum()
+            return phases.discriminate(frozen, params, images, labels, None).sum()
 
         return jax.jit(jax.grad(total))(params)
 

@@ -1,0 +1,88 @@
+"""How a phase lies in memory and on the devices: strips of pixels, microbatches, constraints.
+
+None of it changes what is computed. Notation: N batch; H, W height and width of an image.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from creps_jax import sharding
+from creps_jax.model import coordinates
+from creps_jax.training.state import Task
+
+Array = jax.Array
+
+
+def synthesize(task: Task, variables: Any, ws: Array) -> Array:
+    """ws [n, L, w_dim] -> images on the training grid [n, H, W, channels]."""
+    y, x = map(coordinates.training_positions, task.generator.config.shape)
+    rows, columns = task.generator.apply(
+        variables, ws, jnp.asarray(y), jnp.asarray(x), method="row_and_column_lines"
+    )
+    rows = sharding.constrain(task.mesh, "row_lines", rows)
+    columns = sharding.constrain(task.mesh, "column_lines", columns)
+    return sharding.constrain(task.mesh, "images", paint(task, variables, ws, rows, columns))
+
+
+def paint(task: Task, variables: Any, ws: Array, rows: Array, columns: Array) -> Array:
+    """Images from the lines of their rows [n, H, ...] and columns [n, W, ...].
+
+    In several strips if memory is short: of their pixels nothing but the colour is kept, and where
+    gradients are taken each strip is painted again.
+    """
+
+    def compose(rows: Array) -> Array:
+        return task.generator.apply(variables, ws, rows, columns, method="compose")
+
+    strips, devices = task.layout.pixel_strips, task.mesh.shape["row"]
+    if strips == 1:
+        return compose(rows)
+    n, height, *line = rows.shape
+    # A strip has some rows of every device, or the devices would take turns.
+    rows = rows.reshape(n, devices, strips, -1, *line)
+    rows = jnp.moveaxis(rows, 2, 0).reshape(strips, n, height // strips, *line)
+    images = jax.lax.map(jax.checkpoint(compose), rows)
+    _, _, _, width, channels = images.shape
+    images = images.reshape(strips, n, devices, -1, width, channels)
+    return jnp.moveaxis(images, 0, 2).reshape(n, height, width, channels)
+
+
+def mean_gradients(
+    task: Task, loss_fn: Callable[..., Any], params: Any, batch: Any, group: int | None = None
+) -> tuple[Any, Any]:
+    """The gradients of loss_fn(params, batch) -> (loss, others), and the others.
+
+    All are means over the batch; so they are the means over the microbatches, of which one at a
+    time is in memory. Images are judged in groups, by default those of the discriminator.
+    """
+    gradients = jax.grad(loss_fn, has_aux=True)
+    count = task.layout.microbatches
+    if count == 1:
+        return gradients(params, batch)
+    groups_of = min(task.discriminator.config.mbstd_group_size, task.recipe.batch_size)
+    parts = microbatches(task, batch, group or groups_of)
+    _, others = jax.eval_shape(loss_fn, params, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, others))
+    total, _ = jax.lax.scan(
+        lambda total, part: (jax.tree.map(jnp.add, total, gradients(params, part)), None),
+        zeros,
+        parts,
+    )
+    return jax.tree.map(lambda x: x / count, total)
+
+
+def microbatches(task: Task, batch: Any, group: int) -> Any:
+    """[N, ...] -> [microbatches, N / microbatches, ...], each with whole groups of images.
+
+    Image i belongs to group i mod (N / group): see layers.minibatch_std.
+    """
+    count = task.layout.microbatches
+
+    def split(x: Array) -> Array:
+        groups = x.reshape(group, count, len(x) // (group * count), *x.shape[1:])
+        return groups.swapaxes(0, 1).reshape(count, len(x) // count, *x.shape[1:])
+
+    return sharding.constrain(task.mesh, "microbatches", jax.tree.map(split, batch))
