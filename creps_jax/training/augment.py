@@ -152,13 +152,20 @@ def resample(image: Array, inverse: Array) -> Array:
     """
     doubled = _double(_double(image, 0), 1)
     height, width, _ = image.shape
-    # Pixels of the doubled grid about its centre, and as many more as the halving takes.
-    y, x = (jnp.arange(2.0 * n + 10) - (n + 4.5) for n in (height, width))
-    # A doubled pixel's centre is half of a doubled pixel off the corner that it stands for.
-    x, y = jnp.meshgrid(x / 2 + 0.25, y / 2 + 0.25)
-    at_x = 2 * (inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]) - 0.5
-    at_y = 2 * (inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]) - 0.5
-    return _halve(_halve(_sample(doubled, at_y + (height - 0.5), at_x + (width - 0.5)), 0), 1)
+    # Doubled pixels about the image's centre, and as many more as the halving takes. Their centres
+    # are half a doubled pixel off the corners that they stand for.
+    y, x = (np.arange(-n - 4.0, n + 6.0, dtype=np.float32) for n in (height, width))
+    half = inverse[:2, 2] + np.array([width - 1, height - 1], np.float32) / 2
+
+    def part(axis: int, t: np.ndarray) -> Array:
+        """What t, x or y of the output, adds to x and y of the input: [2, T]."""
+        along = jnp.stack([inverse[:2, axis], half], axis=1)
+        return jnp.matmul(along, np.stack([t, np.ones_like(t)]), precision="highest")
+
+    # Products, so that a compiler that computes the sum in two places gets the same number in both:
+    # the corner of a sample and its weights must agree.
+    at_x, at_y = part(0, x)[:, None, :] + part(1, y)[:, :, None]
+    return _halve(_halve(_sample(doubled, at_y, at_x), 0), 1)
 
 
 def _double(image: Array, axis: int) -> Array:
@@ -166,21 +173,16 @@ def _double(image: Array, axis: int) -> Array:
 
     u[j] = 2 sum_i taps[5 + j - 2i] e[i], e the image continued by reflection of period 2 (n - 1).
     """
-    n = image.shape[axis]
-    period = 2 * (n - 1)
-    indices = np.arange(-3, period + 4) % period
+    period = 2 * (image.shape[axis] - 1)
+    length = 2 * period + 1
+    blocks = math.ceil(length / _BLOCK)
+    block = 2 * math.ceil(length / blocks / 2)
+    # Pixels j of a block see e[i] from i = j/2 - 3 on.
+    indices = np.arange(-3, blocks * block // 2 + 3) % period
     extended = jnp.take(image, np.minimum(indices, period - indices), axis=axis)
-
-    def filtered(taps: np.ndarray, start: int) -> Array:
-        return sum(
-            np.float32(2 * tap) * jax.lax.slice_in_dim(extended, i, i + period + 1, axis=axis)
-            for i, tap in enumerate(taps, start)
-        )
-
-    # Even pixels see e[j/2 - 3 .. j/2 + 2], odd ones e[(j-1)/2 - 2 .. (j-1)/2 + 3].
-    pairs = jnp.stack([filtered(_TAPS[11::-2], 0), filtered(_TAPS[10::-2], 1)], axis + 1)
-    doubled = pairs.reshape(*image.shape[:axis], 2 * (period + 1), *image.shape[axis + 1 :])
-    return jax.lax.slice_in_dim(doubled, 0, 2 * period + 1, axis=axis)
+    j, i = np.ogrid[:block, -3 : block // 2 + 3]
+    doubled = _in_blocks(extended, axis, 2 * _tap(5 + j - 2 * i), block // 2, blocks)
+    return jax.lax.slice_in_dim(doubled, 0, length, axis=axis)
 
 
 def _sample(periodic: Array, y: Array, x: Array) -> Array:
@@ -206,10 +208,36 @@ def _sample(periodic: Array, y: Array, x: Array) -> Array:
 def _halve(image: Array, axis: int) -> Array:
     """Every second pixel of the filtered image: [2n + 10] along the axis -> [n]."""
     n = (image.shape[axis] - 10) // 2
-    return sum(
-        np.float32(tap) * jax.lax.slice_in_dim(image, k, k + 2 * n - 1, stride=2, axis=axis)
-        for k, tap in enumerate(_TAPS)
-    )
+    blocks = math.ceil(n / _BLOCK)
+    block = max(5, math.ceil(n / blocks))  # Two at least as long as the filter.
+    j, i = np.ogrid[:block, : 2 * block + 10]
+    halved = _in_blocks(image, axis, _tap(i - 2 * j), 2 * block, blocks)
+    return jax.lax.slice_in_dim(halved, 0, n, axis=axis)
+
+
+# Most factors of a filter's matrix are 0: it is as small as products are fast.
+_BLOCK = 64
+
+
+def _tap(k: np.ndarray) -> np.ndarray:
+    """The filter's taps, 0 beside them: float32."""
+    inside = (k >= 0) & (k < len(_TAPS))
+    return np.where(inside, _TAPS[np.where(inside, k, 0)], 0.0).astype(np.float32)
+
+
+def _in_blocks(image: Array, axis: int, matrix: np.ndarray, step: int, blocks: int) -> Array:
+    """The matrix [O, I] times the I pixels from each step-th on, along an axis: [blocks * O].
+
+    I is at most 2 step. Beyond the image is 0.
+    """
+    outputs, inputs = matrix.shape
+    x = jnp.moveaxis(image, axis, 0)
+    length, *others = x.shape
+    x = jax.lax.pad(x, np.float32(0), [(0, (blocks + 1) * step - length, 0), (0, 0, 0), (0, 0, 0)])
+    parts = x.reshape(blocks + 1, step, *others)
+    windows = jnp.concatenate([parts[:-1], parts[1:, : inputs - step]], axis=1)
+    y = jnp.tensordot(matrix, windows, ((1,), (1,)), precision="highest")
+    return jnp.moveaxis(y.swapaxes(0, 1).reshape(blocks * outputs, *others), 0, axis)
 
 
 # Colour of ONE image.
