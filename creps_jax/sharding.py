@@ -60,6 +60,15 @@ def named(mesh: Mesh, kind: str) -> NamedSharding:
     return NamedSharding(mesh, PARTITION_SPECS[kind])
 
 
+def compiler_options(mesh: Mesh) -> dict[str, Any]:
+    """XLA's options for programs on these devices.
+
+    Its library of fused products for CPUs is slower, for our shapes, than its plain ones.
+    """
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} if on_cpu else {}
+
+
 def constrain(mesh: Mesh, kind: str, tree: Any) -> Any:
     """Inside a compiled function: lay every array of the tree as the table says."""
     return jax.lax.with_sharding_constraint(tree, named(mesh, kind))

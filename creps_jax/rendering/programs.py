@@ -25,21 +25,17 @@ class Tiling(NamedTuple):
     patch: int  # px; of a tile, patch x patch pixels are decoded at a time.
     lines: int  # of a chunk, so many are computed at a time, at least.
     threads: int  # tiles under way at a time, each on its own thread.
-    options: dict[str, Any] | None  # of XLA, for these functions alone.
+    options: dict[str, Any]  # of XLA, for these functions alone.
 
 
 @functools.cache
 def tiling(mesh: Mesh) -> Tiling:
     """The tiling of the mesh's devices."""
     if mesh.devices.flat[0].platform == "cpu":
-        # A tile a core beats a product split over all: each keeps its own cache. The library of
-        # fused products that XLA prefers for these shapes is slower than its plain ones.
-        options = {
-            "xla_cpu_experimental_ynn_fusion_type": "",
-            "xla_cpu_multi_thread_eigen": False,
-        }
+        # A tile a core beats a product split over all: each keeps its own cache.
+        options = sharding.compiler_options(mesh) | {"xla_cpu_multi_thread_eigen": False}
         return Tiling(128, 8, 32, max(1, machine.cores() // mesh.size), options)
-    return Tiling(512, 512, 512, 4, None)
+    return Tiling(512, 512, 512, 4, sharding.compiler_options(mesh))
 
 
 @functools.cache

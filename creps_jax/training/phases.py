@@ -6,7 +6,6 @@ that it changes. Another loss is another phase here, its formula in losses.py.
 Notation: N batch, h N / path_length_batch_shrink, L num_ws. Images [N, H, W, channels] in [-1, 1].
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from creps_jax import sharding
 from creps_jax.config import RecipeConfig
@@ -41,8 +41,7 @@ class Batch(NamedTuple):
     labels: Array
 
 
-@dataclasses.dataclass(frozen=True)
-class Phase:
+class Phase(NamedTuple):
     """One part of a step, compiled as one program."""
 
     name: str
@@ -51,37 +50,44 @@ class Phase:
     draws: Callable[[Streams], Any]  # the random numbers that it takes
     function: Callable[[Task, TrainState, Batch, Any], tuple[TrainState, Metrics]]
 
-    @functools.cached_property
-    def program(self) -> Any:
-        """(task, changed, others, batch, draws) -> (changed, metrics), the state's fields by name.
-
-        JAX leaves out what the function does not use.
-        """
-
-        @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-        @functools.wraps(self.function)
-        def run(task: Task, changed: Any, others: Any, *inputs: Any) -> tuple[Any, Metrics]:
-            state, metrics = self.function(task, TrainState(**changed, **others), *inputs)
-            unnamed = [field for field in others if getattr(state, field) is not others[field]]
-            assert not unnamed, f"{self.name} changes {unnamed}, which its entry does not name"
-            after = {field: getattr(state, field) for field in self.changes}
-            return sharding.constrain(task.mesh, "state", after), metrics
-
-        return run
+    def __call__(
+        self, task: Task, state: TrainState, batch: Batch, draws: dict[str, Any]
+    ) -> tuple[TrainState, Metrics]:
+        """(state, metrics) after this part of the step."""
+        run = program(self, task.mesh)
+        changed, metrics = run(task, *self.arguments(state, batch, draws))
+        return state.replace(**changed), metrics
 
     def arguments(self, state: TrainState, batch: Batch, draws: dict[str, Any]) -> tuple[Any, ...]:
-        """What the program takes after the task; arrays or their shapes."""
+        """What its program takes after the task; arrays or their shapes."""
         fields = vars(state)
         changed = {field: fields[field] for field in self.changes}
         others = {field: fields[field] for field in fields.keys() - changed.keys()}
         return changed, others, batch, draws[self.name]
 
-    def __call__(
-        self, task: Task, state: TrainState, batch: Batch, draws: dict[str, Any]
-    ) -> tuple[TrainState, Metrics]:
-        """(state, metrics) after this part of the step."""
-        changed, metrics = self.program(task, *self.arguments(state, batch, draws))
-        return state.replace(**changed), metrics
+
+@functools.cache
+def program(phase: Phase, mesh: Mesh) -> Any:
+    """A phase on the task's mesh: (task, changed, others, batch, draws) -> (changed, metrics).
+
+    changed and others are fields of the state, by name. JAX leaves out what is not used.
+    """
+
+    @functools.partial(
+        jax.jit,
+        static_argnums=0,
+        donate_argnums=1,
+        compiler_options=sharding.compiler_options(mesh),
+    )
+    @functools.wraps(phase.function)
+    def run(task: Task, changed: Any, others: Any, *inputs: Any) -> tuple[Any, Metrics]:
+        state, metrics = phase.function(task, TrainState(**changed, **others), *inputs)
+        unnamed = [field for field in others if getattr(state, field) is not others[field]]
+        assert not unnamed, f"{phase.name} changes {unnamed}, which its entry does not name"
+        after = {field: getattr(state, field) for field in phase.changes}
+        return sharding.constrain(mesh, "state", after), metrics
+
+    return run
 
 
 def discriminate(

@@ -58,8 +58,8 @@ def calls(
     p = state.augment and state.augment.p
     yield Call("prepare", 1, step.prepare, (state.step, p, images))
     for phase in phases.of_run(task.recipe):
-        inputs = phase.arguments(state, batch, draws)
-        yield Call(phase.name, phase.interval(task.recipe), phase.program, inputs)
+        run, inputs = phases.program(phase, task.mesh), phase.arguments(state, batch, draws)
+        yield Call(phase.name, phase.interval(task.recipe), run, inputs)
 
 
 class Program(NamedTuple):

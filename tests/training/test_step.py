@@ -93,7 +93,7 @@ def trained(devices, layout=PLAIN):
     return states, metrics
 
 
-PROGRAMS = (step.prepare, *(phase.program for phase in phases.PHASES))
+PROGRAMS = (step.prepare, *(phases.program(phase, task_on(1).mesh) for phase in phases.PHASES))
 OF_STEP = [f"jit({program.__name__}" for program in PROGRAMS]
 
 
