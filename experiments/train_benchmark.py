@@ -7,6 +7,7 @@ Every phase of the step is timed on its own, in turn with a 2048^3 float32 matri
 and writes, for each: how often it comes, seconds a kimg (thousand images), GFLOP/s, their share of
 the product's, and the temporary memory. 'augment' is part of the phases above it, 'data' goes on
 beside them. Procedural images stand in for the config's data set, unless it has classes.
+With --also_by_default each phase has a second row: compiled with XLA's default options.
 """
 
 import contextlib
@@ -37,6 +38,7 @@ COLUMNS = (
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/demo.py", "Config of the run.")
 _OUT = flags.DEFINE_string("out", None, "CSV to write.")
+_ALSO_BY_DEFAULT = flags.DEFINE_bool("also_by_default", False, "Time XLA's defaults too.")
 _ROUNDS = flags.DEFINE_integer("rounds", 6, "How often each phase is timed; medians are told.")
 
 
@@ -45,6 +47,12 @@ def seconds(function: Callable[[], Any]) -> float:
     start = time.perf_counter()
     jax.block_until_ready(function())
     return time.perf_counter() - start
+
+
+def times_of(function: Callable[[], Any], rounds: int) -> list[float]:
+    """Wall times of calls after a first one, which may compile."""
+    function()
+    return [seconds(function) for _ in range(rounds)]
 
 
 def matmul_flops_per_sec() -> float:
@@ -81,10 +89,11 @@ def measure(run: loop.Run, rounds: int) -> Iterator[dict[str, Any]]:
     task, state = run.task, run.state
     images = loop.to_devices(task, next(run.batches))
     p = state.augment and state.augment.p
-    prepare = functools.partial(step.prepare, task, jnp.copy(state.step), p and jnp.copy(p), images)
+    at = jax.tree.map(jnp.copy, (state.step, p))  # The state is donated below.
+    prepare = functools.partial(step.prepare, task, *at, images)
     batch, draws = prepare()
     temporaries = {p.name: p.temporary_bytes for p in programs.compiled(task)}
-    flops, total = whole_flops(task), 0.0
+    flops = whole_flops(task)
 
     def row(name: str, every: int, times: list[float]) -> dict[str, Any]:
         time_sec = statistics.median(times)
@@ -98,21 +107,24 @@ def measure(run: loop.Run, rounds: int) -> Iterator[dict[str, Any]]:
 
     def once(phase: Phase) -> Any:
         nonlocal state
-        state, metrics = phase(task, state, batch, draws)  # It donates the state.
+        state, metrics = phase(task, state, batch, draws)
         return metrics
 
-    parts = [("prepare", 1, prepare)]
+    yield (timed := row("prepare", 1, times_of(prepare, rounds)))
+    total = timed["sec_per_kimg"]
     for phase in phases.of_run(task.recipe):
-        parts.append((phase.name, phase.interval(task.recipe), functools.partial(once, phase)))
-    for name, every, part in parts:
-        part()
-        yield (timed := row(name, every, [seconds(part) for _ in range(rounds)]))
+        name, every = phase.name, phase.interval(task.recipe)
+        yield (timed := row(name, every, times_of(functools.partial(once, phase), rounds)))
         total += timed["sec_per_kimg"]
+        if _ALSO_BY_DEFAULT.value:
+            by_default = jax.jit(phases.on_fields(phase), static_argnums=0)
+            inputs = phase.arguments(state, batch, draws)
+            times = times_of(functools.partial(by_default, task, *inputs), rounds)
+            yield row(f"{name} by default", every, times)
     yield {"phase": "step", "every": 1, "sec_per_kimg": total}
     if task.augment:
         augmented = augmenting(batch.images, draws["D main"][-1])
-        augmented()
-        yield row("augment", 1, [seconds(augmented) for _ in range(rounds)])
+        yield row("augment", 1, times_of(augmented, rounds))
     for _ in range(len(run.source) // task.recipe.batch_size):  # Fill the cache of a small set.
         next(run.batches)
     yield row("data", 1, [seconds(lambda: next(run.batches)) for _ in range(rounds)])

@@ -68,24 +68,24 @@ class Phase(NamedTuple):
 
 @functools.cache
 def program(phase: Phase, mesh: Mesh) -> Any:
-    """A phase on the task's mesh: (task, changed, others, batch, draws) -> (changed, metrics).
+    """A phase, compiled for the task's mesh."""
+    options = sharding.compiler_options(mesh)
+    return jax.jit(on_fields(phase), static_argnums=0, donate_argnums=1, compiler_options=options)
+
+
+def on_fields(phase: Phase) -> Callable[..., tuple[Any, Metrics]]:
+    """A phase as (task, changed, others, batch, draws) -> (changed, metrics).
 
     changed and others are fields of the state, by name. JAX leaves out what is not used.
     """
 
-    @functools.partial(
-        jax.jit,
-        static_argnums=0,
-        donate_argnums=1,
-        compiler_options=sharding.compiler_options(mesh),
-    )
     @functools.wraps(phase.function)
     def run(task: Task, changed: Any, others: Any, *inputs: Any) -> tuple[Any, Metrics]:
         state, metrics = phase.function(task, TrainState(**changed, **others), *inputs)
         unnamed = [field for field in others if getattr(state, field) is not others[field]]
         assert not unnamed, f"{phase.name} changes {unnamed}, which its entry does not name"
         after = {field: getattr(state, field) for field in phase.changes}
-        return sharding.constrain(mesh, "state", after), metrics
+        return sharding.constrain(task.mesh, "state", after), metrics
 
     return run
 

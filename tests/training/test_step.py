@@ -139,7 +139,7 @@ def temporary_bytes(devices, layout):
 def test_the_memory_of_a_device_falls_with_its_part_of_the_batch_and_the_images():
     whole, part = temporary_bytes(1, PLAIN), temporary_bytes(*SHARED)
     for phase in ("G main", "G path length", "D main", "D R1"):
-        assert part[phase] < 0.2 * whole[phase], phase
+        assert part[phase] < 0.3 * whole[phase], phase
 
 
 def test_a_step_that_a_device_has_no_memory_for_is_an_error_before_it(monkeypatch):
