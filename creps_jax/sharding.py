@@ -63,7 +63,7 @@ def named(mesh: Mesh, kind: str) -> NamedSharding:
 def compiler_options(mesh: Mesh) -> dict[str, Any]:
     """XLA's options for programs on these devices.
 
-    Its library of fused products for CPUs is slower, for our shapes, than its plain ones.
+    Its library of fused products for CPUs is slower than its plain ones for most of our shapes.
     """
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     return {"xla_cpu_experimental_ynn_fusion_type": ""} if on_cpu else {}

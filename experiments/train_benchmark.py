@@ -24,8 +24,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import app, flags, logging
+from jax.sharding import Mesh
 from ml_collections import config_flags
 
+from creps_jax import sharding
 from creps_jax.training import loop, memory, phases, programs, step
 from creps_jax.training.augment import Amounts, augment
 from creps_jax.training.phases import Phase
@@ -49,10 +51,12 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def times_of(function: Callable[[], Any], rounds: int) -> list[float]:
-    """Wall times of calls after a first one, which may compile."""
-    function()
-    return [seconds(function) for _ in range(rounds)]
+def times_of(rounds: int, *functions: Callable[[], Any]) -> list[list[float]]:
+    """Wall times of each function's calls, in turns, after a first one, which may compile."""
+    for function in functions:
+        function()
+    turns = [[seconds(function) for function in functions] for _ in range(rounds)]
+    return [list(times) for times in zip(*turns, strict=True)]
 
 
 def matmul_flops_per_sec() -> float:
@@ -73,10 +77,10 @@ def whole_flops(task: Task) -> dict[str, float]:
     return {name: x.cost_analysis().get("flops", 0.0) for name, x in lowered.items()}
 
 
-def augmenting(images: jax.Array, amounts: Amounts) -> Callable[[], Any]:
+def augmenting(mesh: Mesh, images: jax.Array, amounts: Amounts) -> Callable[[], Any]:
     """What ADA adds to a step: G main's fakes, forward and back, and D main's two batches."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=sharding.compiler_options(mesh))
     def run(images: jax.Array) -> Any:
         seen, pullback = jax.vjp(lambda x: augment(x, amounts), images)
         return pullback(seen), augment(images[::-1], amounts), augment(images + 1.0, amounts)
@@ -110,24 +114,26 @@ def measure(run: loop.Run, rounds: int) -> Iterator[dict[str, Any]]:
         state, metrics = phase(task, state, batch, draws)
         return metrics
 
-    yield (timed := row("prepare", 1, times_of(prepare, rounds)))
+    yield (timed := row("prepare", 1, *times_of(rounds, prepare)))
     total = timed["sec_per_kimg"]
     for phase in phases.of_run(task.recipe):
         name, every = phase.name, phase.interval(task.recipe)
-        yield (timed := row(name, every, times_of(functools.partial(once, phase), rounds)))
-        total += timed["sec_per_kimg"]
+        functions = [functools.partial(once, phase)]
         if _ALSO_BY_DEFAULT.value:
             by_default = jax.jit(phases.on_fields(phase), static_argnums=0)
-            inputs = phase.arguments(state, batch, draws)
-            times = times_of(functools.partial(by_default, task, *inputs), rounds)
-            yield row(f"{name} by default", every, times)
+            inputs = phase.arguments(jax.tree.map(jnp.copy, state), batch, draws)
+            functions.append(functools.partial(by_default, task, *inputs))
+        times, *others = times_of(rounds, *functions)
+        yield (timed := row(name, every, times))
+        total += timed["sec_per_kimg"]
+        yield from (row(f"{name} by default", every, times) for times in others)
     yield {"phase": "step", "every": 1, "sec_per_kimg": total}
     if task.augment:
-        augmented = augmenting(batch.images, draws["D main"][-1])
-        yield row("augment", 1, times_of(augmented, rounds))
+        augmented = augmenting(task.mesh, batch.images, draws["D main"][-1])
+        yield row("augment", 1, *times_of(rounds, augmented))
     for _ in range(len(run.source) // task.recipe.batch_size):  # Fill the cache of a small set.
         next(run.batches)
-    yield row("data", 1, [seconds(lambda: next(run.batches)) for _ in range(rounds)])
+    yield row("data", 1, *times_of(rounds, lambda: next(run.batches)))
 
 
 def main(_: list[str]) -> None:

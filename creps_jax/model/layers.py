@@ -78,7 +78,7 @@ def _lrelu_jvp(
 
 def limited(x: Array, limit: float = CLIP) -> Array:
     """x within +-limit."""
-    bound = np.asarray(limit, x.dtype)  # What a number becomes depends on the user's settings.
+    bound = np.asarray(limit, x.dtype)  # A Python number would take JAX's default dtype.
     return jax.lax.clamp(-bound, x, bound)
 
 

@@ -155,10 +155,10 @@ def resample(image: Array, inverse: Array) -> Array:
     # Doubled pixels about the image's centre, and as many more as the halving takes. Their centres
     # are half a doubled pixel off the corners that they stand for.
     y, x = (np.arange(-n - 4.0, n + 6.0, dtype=np.float32) for n in (height, width))
-    half = inverse[:2, 2] + np.array([width - 1, height - 1], np.float32) / 2
+    half = inverse[:2, 2] + np.array([width - 1, height - 1], np.float32) / 2  # Of the constant.
 
     def part(axis: int, t: np.ndarray) -> Array:
-        """What t, x or y of the output, adds to x and y of the input: [2, T]."""
+        """What t, x or y of the output, adds to x and y of the input, and half of the constant."""
         along = jnp.stack([inverse[:2, axis], half], axis=1)
         return jnp.matmul(along, np.stack([t, np.ones_like(t)]), precision="highest")
 
@@ -176,7 +176,7 @@ def _double(image: Array, axis: int) -> Array:
     period = 2 * (image.shape[axis] - 1)
     length = 2 * period + 1
     blocks = math.ceil(length / _BLOCK)
-    block = 2 * math.ceil(length / blocks / 2)
+    block = max(12, 2 * math.ceil(length / blocks / 2))  # At least as long as the filter.
     # Pixels j of a block see e[i] from i = j/2 - 3 on.
     indices = np.arange(-3, blocks * block // 2 + 3) % period
     extended = jnp.take(image, np.minimum(indices, period - indices), axis=axis)

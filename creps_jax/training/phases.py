@@ -1,7 +1,7 @@
 """The phases of a training step: THE list, which the step, compiling and the benchmark read.
 
-A phase draws its own latents and makes its own update of the state, of which it names the fields
-that it changes. Another loss is another phase here, its formula in losses.py.
+A phase has random numbers of its own and makes its own update of the state, of which it names the
+fields that it changes. Another loss is another phase here, its formula in losses.py.
 
 Notation: N batch, h N / path_length_batch_shrink, L num_ws. Images [N, H, W, channels] in [-1, 1].
 """

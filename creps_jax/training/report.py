@@ -23,7 +23,7 @@ from PIL import Image
 
 from creps_jax import disk
 from creps_jax.config import RunConfig, flatten
-from creps_jax.training import memory
+from creps_jax.training import memory, phases
 from creps_jax.training.guards import Guard, check_finite
 
 _log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def profiler(workdir: Path, config: RunConfig, step: int) -> Callable[[int], Any
       ValueError: the run ends before.
     """
     first = step + UNTRACED
-    last = first + max(config.recipe.r1_interval, config.recipe.path_length_interval)
+    last = first + max(phase.interval(config.recipe) for phase in phases.of_run(config.recipe))
     if last > config.total_steps:
         raise ValueError(
             f"--profile traces steps {first} to {last}, but the run ends at step "

@@ -38,8 +38,8 @@ drawn = jax.jit(augment.draw, static_argnums=1)
 def test_compiled_as_a_whole_it_computes_what_it_computes_by_operation():
     """A sample's corner and weights agree however the compiler joins what they are made of."""
     images, amounts = images_of(4, 128, 128), drawn(jax.random.key(0), 4, 0.8)
-    as_users_do = {"xla_backend_optimization_level": 3}  # Tests compile with less.
-    whole = jax.jit(augment.augment, compiler_options=as_users_do)(images, amounts)
+    optimised = {"xla_backend_optimization_level": 3}  # Tests compile with less.
+    whole = jax.jit(augment.augment, compiler_options=optimised)(images, amounts)
     np.testing.assert_allclose(whole, augment.augment(images, amounts), atol=1e-4)
 
 

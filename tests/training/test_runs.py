@@ -63,7 +63,7 @@ def test_a_run_leaves_what_it_promises(unbroken):
 
 def test_a_profile_has_the_phases(unbroken):
     workdir, output = unbroken
-    assert "Tracing steps 10 to 18" in output
+    assert "Tracing steps 10 to 11" in output
     (trace,) = (workdir / "plugins").rglob("*.trace.json.gz")
     events = gzip.decompress(trace.read_bytes()).decode()
     phases = ("prepare", "g_main", "d_main", "finish")

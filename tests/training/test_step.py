@@ -129,6 +129,16 @@ def test_devices_that_share_a_batch_and_its_images_compute_what_one_computes():
         assert all(np.allclose(one[k], other[k], rtol=1e-3, atol=1e-4) for k in one)
 
 
+def test_a_phase_that_changes_what_it_does_not_name_is_an_error():
+    task = task_on(1)
+    state, _, batch, drawn = programs.abstract_inputs(task)
+    careless = phases.PHASES[-1]._replace(changes=("step", "g_ema"))
+    with pytest.raises(AssertionError, match=r"finish changes \['augment'\]"):
+        phases.program(careless, task.mesh).trace(
+            task, *careless.arguments(state, batch, drawn | {"finish": None})
+        )
+
+
 def temporary_bytes(devices, layout):
     trained(devices, layout)  # Then nothing is left to compile.
     found = {p.name: p.temporary_bytes for p in programs.compiled(task_on(devices, layout=layout))}
@@ -138,8 +148,8 @@ def temporary_bytes(devices, layout):
 
 def test_the_memory_of_a_device_falls_with_its_part_of_the_batch_and_the_images():
     whole, part = temporary_bytes(1, PLAIN), temporary_bytes(*SHARED)
-    for phase in ("G main", "G path length", "D main", "D R1"):
-        assert part[phase] < 0.3 * whole[phase], phase
+    for phase, share in {"G main": 0.2, "G path length": 0.2, "D main": 0.2, "D R1": 0.3}.items():
+        assert part[phase] < share * whole[phase], phase
 
 
 def test_a_step_that_a_device_has_no_memory_for_is_an_error_before_it(monkeypatch):
