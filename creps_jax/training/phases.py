@@ -3,7 +3,8 @@
 A phase has random numbers of its own and makes its own update of the state, of which it names the
 fields that it changes. Another loss is another phase here, its formula in losses.py.
 
-Notation: N batch, h N / path_length_batch_shrink, L num_ws. Images [N, H, W, channels] in [-1, 1].
+Notation: N batch, n N or N / path_length_batch_shrink, L num_ws. Images [n, H, W, channels] in
+[-1, 1].
 """
 
 import functools
@@ -79,7 +80,6 @@ def on_fields(phase: Phase) -> Callable[..., tuple[Any, Metrics]]:
     changed and others are fields of the state, by name. JAX leaves out what is not used.
     """
 
-    @functools.wraps(phase.function)
     def run(task: Task, changed: Any, others: Any, *inputs: Any) -> tuple[Any, Metrics]:
         state, metrics = phase.function(task, TrainState(**changed, **others), *inputs)
         unnamed = [field for field in others if getattr(state, field) is not others[field]]
@@ -87,6 +87,7 @@ def on_fields(phase: Phase) -> Callable[..., tuple[Any, Metrics]]:
         after = {field: getattr(state, field) for field in phase.changes}
         return sharding.constrain(task.mesh, "state", after), metrics
 
+    run.__name__ = phase.function.__name__  # What profiles and XLA call the program.
     return run
 
 
@@ -148,7 +149,7 @@ def g_main(
 
 
 def path_length_draws(streams: Streams) -> tuple[Latents, Array]:
-    """Latents and noise of fewer images than a batch has: [h, ...]."""
+    """Latents and noise of fewer images than a batch has: [n, ...]."""
     shrink = streams.task.recipe.path_length_batch_shrink
     return streams.latents("path_length", shrink), streams.noise("path_length", shrink)
 
