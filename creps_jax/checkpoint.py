@@ -166,6 +166,8 @@ class Checkpoints:
     def restore(self, step: int, abstract_state: Any, abstract_ema: dict) -> tuple[Any, dict, dict]:
         """Returns the state, the EMA and the data iterator's state that were saved at `step`.
 
+        Arrays that an earlier version saved besides are left out.
+
         Args:
             step: what latest_step() returned.
             abstract_state: the state's pytree with jax.ShapeDtypeStruct leaves, whose shardings
@@ -173,24 +175,23 @@ class Checkpoints:
             abstract_ema: the same of the EMA.
 
         Raises:
-            ValueError: it holds other arrays than these.
+            ValueError: some of these arrays are not in it.
         """
         folder = self._directory / str(step)
-        try:
-            restored = _restore(
-                folder,
-                state=ocp.args.StandardRestore(abstract_state),
-                ema=ocp.args.StandardRestore(abstract_ema),
-                data=ocp.args.JsonRestore(),
-            )
-        except ValueError as error:
-            if "structures do not match" not in str(error):
-                raise
+        as_asked = ocp.checkpoint_utils.construct_restore_args(abstract_state)
+        restored = _restore(
+            folder,
+            state=ocp.args.PyTreeRestore(abstract_state, as_asked, partial_restore=True),
+            ema=ocp.args.StandardRestore(abstract_ema),
+            data=ocp.args.JsonRestore(),
+        )
+        # What is missing, Orbax leaves as it was asked for.
+        if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(restored.state)):
             raise ValueError(
-                f"{folder} holds other arrays than a run of this version: continue it with the "
+                f"{folder} lacks arrays that a run of this version has: continue it with the "
                 "version that made it, or start a new run in another --workdir from its weights, "
                 f"with --config.init_from={folder}"
-            ) from None
+            )
         return restored.state, restored.ema, restored.data
 
     def _wait(self) -> None:

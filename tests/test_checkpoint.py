@@ -53,6 +53,10 @@ def abstract(state: State, sharding: jax.sharding.Sharding) -> State:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
 
 
+def abstract_ema() -> dict:
+    return abstract(make_state(0).params, one_device())
+
+
 def one_device() -> SingleDeviceSharding:
     return SingleDeviceSharding(jax.devices()[0])
 
@@ -141,14 +145,25 @@ def test_one_device_and_eight_exchange_checkpoints(tmp_path, sharded):
     assert all(x.devices() == {jax.devices()[0]} for x in jax.tree.leaves(ema))
 
 
-def test_other_arrays_than_a_run_has_are_an_error_that_says_how_to_go_on(tmp_path):
-    folder = make_run(tmp_path, (3,)) / "3"
-    state = abstract(make_state(3), one_device())
-    others = state.replace(opt_state=state.opt_state[1:])
+def test_what_an_earlier_version_saved_besides_is_left_out(tmp_path):
+    make_run(tmp_path, (3,))
+    saved = make_state(3)
+    fewer = saved.replace(opt_state=(saved.opt_state[0]._replace(mu=None), *saved.opt_state[1:]))
     with Checkpoints(tmp_path, keep=2) as checkpoints:
-        with pytest.raises(ValueError, match=rf"^{folder} holds other .*init_from={folder}$"):
-            checkpoints.restore(3, others, state.params)
-        checkpoints.restore(3, state, state.params)
+        state, _, _ = checkpoints.restore(3, abstract(fewer, one_device()), abstract_ema())
+    assert jax.tree.structure(state) == jax.tree.structure(fewer)
+    jax.tree.map(np.testing.assert_array_equal, state, fewer)
+
+
+def test_arrays_that_a_checkpoint_lacks_are_an_error_that_says_how_to_go_on(tmp_path):
+    folder = make_run(tmp_path, (3,)) / "3"
+    state = make_state(3)
+    more = state.replace(params=state.params | {"more": jnp.zeros(3)})
+    with (
+        Checkpoints(tmp_path, keep=2) as checkpoints,
+        pytest.raises(ValueError, match=rf"^{folder} lacks arrays .*init_from={folder}$"),
+    ):
+        checkpoints.restore(3, abstract(more, one_device()), abstract_ema())
 
 
 def test_state_may_be_donated_right_after_save(tmp_path):
