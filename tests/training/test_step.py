@@ -240,6 +240,11 @@ def test_infinite_and_undefined_gradients_do_not_reach_the_parameters():
         assert np.all(np.isfinite(a)) and np.all(a > b)
 
 
+def test_the_norm_is_that_of_all_arrays_as_one_vector():
+    tree = {"a": jnp.array([3.0, 0.0]), "b": [jnp.array([[4.0]]), jnp.array(12.0)]}
+    assert phases.norm(tree) == 13.0
+
+
 RISE = BATCH * AUGMENT.interval / (1000 * AUGMENT.kimg)
 
 
