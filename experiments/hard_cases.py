@@ -204,7 +204,7 @@ cases(
 )
 cases(
     LOST,
-    ("a full disk, train", "disk 1M train --workdir=small/run", "one line with the path"),
+    ("a full disk, train", "disk 400k train --workdir=small/run", "one line with the path"),
     ("a full disk, render",
      "disk 24k creps render --workdir=$RUN --seeds=3 --size=512 --out=small/out.tif",
      "one line with the path"),

@@ -67,19 +67,20 @@ def _filter(rows: np.ndarray, above: np.ndarray, channels: int) -> np.ndarray:
 
 
 def encode_tiff(store: Store, folder: Path, name: str) -> None:
-    """A BigTIFF of compressed tiles."""
+    """A BigTIFF of compressed tiles; those of thin pictures are thin."""
     tiles = (
         store.read(tile) if store.channels == 3 else store.read(tile)[..., 0]
         for tile in Blocks(store.window, (CHUNK, CHUNK), store.window[:2])
     )
     shape = (*store.window.shape, store.channels)
+    side = tuple(min(-(-n // 16) * 16, CHUNK) for n in store.window.shape)  # TIFF counts in 16 px.
     with tifffile.TiffWriter(folder / name, bigtiff=True) as tiff:
         tiff.write(
             tiles,
             shape=shape if store.channels == 3 else shape[:2],
             dtype=np.uint8,
             photometric="rgb" if store.channels == 3 else "minisblack",
-            tile=(CHUNK, CHUNK),
+            tile=side,
             compression="zlib",
             predictor=True,
             description=signature(store.key),

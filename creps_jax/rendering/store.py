@@ -1,6 +1,7 @@
 """What is painted of a picture so far: a Zarr v3 array of uint8 [height, width, channels].
 
-    c/0/0/0  c/0/1/0 ...   chunks of CHUNK x CHUNK px: one that is there is painted, whole
+    c/0/0/0  c/0/1/0 ...   chunks of CHUNK x CHUNK px, or of a thin picture's whole height or width:
+                           one that is there is painted, whole
     partial.json           what will be zarr.json, so that nothing can be opened before it is whole
 
 TensorStore writes each chunk under another name, syncs it and renames it. So the chunks are their
@@ -10,6 +11,7 @@ own journal: what painted them may be killed at any moment and goes on from thos
 import contextlib
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -60,19 +62,21 @@ class Store:
         self._start = (y0, x0) if is_output else (0, 0)  # of the grid of chunks, px
         self._origin = (y0, x0) if is_output else (y0 - y0 % CHUNK, x0 - x0 % CHUNK)
         ends = zip(self._origin, (y1, x1), strict=True)
-        self._grid = tuple(-(-(end - first) // CHUNK) for first, end in ends)
+        shape = [end - first for first, end in ends]
+        self._grid = tuple(-(-n // CHUNK) for n in shape)
+        self._chunk = [*(min(n, CHUNK) for n in shape), picture.channels]
         zstd = [{"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
         metadata: dict[str, Any] = {
             "zarr_format": 3,
             "node_type": "array",
             "attributes": {"key": signature(picture.key), "window": picture.window},
-            "shape": [y1 - self._origin[0], x1 - self._origin[1], picture.channels],
+            "shape": [*shape, picture.channels],
             "dimension_names": ["y", "x", "c"],
             "data_type": "uint8",
             "fill_value": 0,
             "chunk_grid": {
                 "name": "regular",
-                "configuration": {"chunk_shape": [CHUNK, CHUNK, picture.channels]},
+                "configuration": {"chunk_shape": self._chunk},
             },
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             # The checksum tells damaged chunks.
@@ -144,7 +148,7 @@ class Store:
 
     def missing_bytes(self, free: int) -> int:
         """Bytes that the missing chunks take, uncompressed; counted until they are seen to fit."""
-        (down, across), chunk = self._grid, CHUNK * CHUNK * self.channels
+        (down, across), chunk = self._grid, math.prod(self._chunk)
         needed = down * across * chunk
         for row in range(down):
             if needed <= free:

@@ -195,6 +195,20 @@ def cut(image, windows):
     return ((w, image[w.y0 : w.y1, w.x0 : w.x1]) for w in windows)
 
 
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
+def test_thin_pictures_take_the_disk_that_their_pixels_need(tmp_path, shape):
+    picture = Picture(Window(0, 0, *shape), 3, "0")
+    interrupt(tmp_path / "a.tif", picture)
+    sizes = [chunk.stat().st_size for chunk in chunks_of(tmp_path / "a.tif")]
+    assert len(sizes) == 4
+    assert max(sizes) == 3 * CHUNK + 4  # and a checksum
+    write(tmp_path / "a.tif", picture, Painter())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        sides = tiff.pages[0].tilelength, tiff.pages[0].tilewidth
+    assert sides == tuple(16 if n == 1 else CHUNK for n in shape)
+    np.testing.assert_array_equal(read(tmp_path / "a.tif"), pixels_of(picture.window))
+
+
 # What is asked of the painter.
 
 
