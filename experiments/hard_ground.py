@@ -15,6 +15,8 @@ import argparse
 import concurrent.futures
 import contextlib
 import csv
+import itertools
+import math
 import os
 import re
 import signal
@@ -187,11 +189,15 @@ def main() -> None:
             assert code == 0, output
         subprocess.run(["chmod", "-R", "a+rwX", base], check=True)
         rows = []
+
+        def run_case(index: int) -> list[str]:
+            return run(chosen[index], base, index, arguments.timeout)
+
+        # Those that must be done within a time come last, one by one.
+        timed = [i for i, case in enumerate(chosen) if math.isfinite(case.within_sec)]
+        others = [i for i in range(len(chosen)) if i not in timed]
         with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-            for row in pool.map(
-                lambda numbered: run(numbered[1], base, numbered[0], arguments.timeout),
-                enumerate(chosen),
-            ):
+            for row in itertools.chain(pool.map(run_case, others), map(run_case, timed)):
                 _, name, _, expected, code, seconds, judged, told = row
                 print(f"{judged:24} {name} ({code}, {seconds} s): {expected}", flush=True)
                 print(f"    {told}", flush=True)
