@@ -29,7 +29,7 @@ from creps_jax.distributed import LOST
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh
-from creps_jax.training.loop import restore
+from creps_jax.training.run import restore
 from creps_jax.training.state import Task
 from experiments import quick_compile
 

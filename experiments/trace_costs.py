@@ -20,7 +20,8 @@ from typing import Any
 import jax
 
 from creps_jax.config import parse
-from creps_jax.training import loop, programs
+from creps_jax.training import programs
+from creps_jax.training.task import make_task
 
 
 def newest_trace(workdir: Path) -> list[dict[str, Any]]:
@@ -94,7 +95,7 @@ def main() -> None:
     events = newest_trace(arguments.workdir)
     config = parse(json.loads((arguments.workdir / "config.json").read_text()))
     classes = config.generator.num_classes
-    task = loop.make_task(config, (1.0 / max(classes, 1),) * classes)
+    task = make_task(config, (1.0 / max(classes, 1),) * classes)
     places = {
         f"jit_{call.function.__name__}": functions(
             call.function.lower(task, *call.inputs).compile().as_text()

@@ -31,6 +31,7 @@ from creps_jax import sharding
 from creps_jax.training import loop, memory, phases, programs, step
 from creps_jax.training.augment import Amounts, augment
 from creps_jax.training.phases import Phase
+from creps_jax.training.run import Run, prepare
 from creps_jax.training.state import Task
 
 COLUMNS = (
@@ -88,7 +89,7 @@ def augmenting(mesh: Mesh, images: jax.Array, amounts: Amounts) -> Callable[[], 
     return functools.partial(run, images)
 
 
-def measure(run: loop.Run, rounds: int) -> Iterator[dict[str, Any]]:
+def measure(run: Run, rounds: int) -> Iterator[dict[str, Any]]:
     """A row of the table for each phase, as soon as it is timed."""
     task, state = run.task, run.state
     images = loop.to_devices(task, next(run.batches))
@@ -147,7 +148,7 @@ def main(_: list[str]) -> None:
     with contextlib.ExitStack() as stack:
         workdir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
-            run = loop.prepare(config.to_dict(), workdir)
+            run = prepare(config.to_dict(), workdir)
         except (ValueError, OSError) as error:
             sys.exit(f"Error: {error}")
         stack.callback(run.checkpoints.close)

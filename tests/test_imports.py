@@ -15,6 +15,8 @@ ROOT = pathlib.Path(creps_jax.__file__).parent
 # to the part with the longest name that it begins with; one that belongs to none has no arrows.
 RECIPE = ("losses", "augment", "draws", "state", "optimizer", "layout", "phases", "step")
 STEP = tuple(f"training.{name}" for name in RECIPE)
+# The program around it.
+PROGRAM = ("dry_run", "finetune", "loop", "profile", "run")
 # Of data, what a run needs: all but the preparation.
 READING = (
     "data.sources",
@@ -40,6 +42,8 @@ MAY_IMPORT = {
     "training.samples": ("model", *STEP),
     "training.guards": (),
     "training.memory": (),
+    "training.requests": (),
+    "training.task": ("model", *STEP),
     "training.exchange": (),
     "training.programs": (*STEP, "training.memory"),
     "training.report": ("model", *STEP, "training.memory", "training.guards"),
@@ -50,7 +54,7 @@ MAY_IMPORT = {
     "evaluation": ("rendering", *READING, "interop"),
     "serving": ("rendering", "checkpoint"),
     **dict.fromkeys(
-        ("training.loop", "training.dry_run"),
+        tuple(f"training.{name}" for name in PROGRAM),
         ("model", *READING, "training", "checkpoint", "rendering", "evaluation", "interop"),
     ),
     **dict.fromkeys(FOR_ANYBODY, FOR_ANYBODY),
@@ -79,8 +83,7 @@ NEEDS_ONLY = {
     "model": CORE,
     "distributed": CORE,
     "training": CORE,
-    "training.loop": ANY,
-    "training.dry_run": ANY,
+    **dict.fromkeys((f"training.{name}" for name in PROGRAM), ANY),
     "training.report": ANY,
     "rendering.checks": CORE,
     "rendering.latents": CORE,

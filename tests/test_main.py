@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from creps_jax.commands import train as train_command
-from creps_jax.training import loop
+from creps_jax.training import loop, run
 
 ROOT = pathlib.Path(__file__).parents[1]
 DEMO = "--config=configs/demo.py"
@@ -117,7 +117,7 @@ def test_what_ends_a_step_is_one_line(monkeypatch, error, told):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(loop, "prepare", lambda *_: None)
+    monkeypatch.setattr(run, "prepare", lambda *_: None)
     monkeypatch.setattr(loop, "train", fail)
     with pytest.raises(SystemExit, match=re.escape(told)):
         train_command.run({}, "runs/demo", is_dry=False, profiles=False)

@@ -106,7 +106,8 @@ def run(config: dict[str, Any], workdir: str | None, *, is_dry: bool, profiles: 
     """Returns whether the run was finished; errors that a user can mend end the program."""
     try:
         from creps_jax import devices, rng
-        from creps_jax.training import dry_run, guards, loop, report
+        from creps_jax.training import dry_run, guards, loop, profile
+        from creps_jax.training.run import prepare, what_is_left
     except ModuleNotFoundError as error:
         sys.exit(f"Error: training needs {error.name}: pip install 'creps-jax[train]'")
     try:
@@ -117,19 +118,17 @@ def run(config: dict[str, Any], workdir: str | None, *, is_dry: bool, profiles: 
                     for line in dry_run.describe(config):
                         print(line)
                 return True
-            begun = loop.prepare(config, workdir)
-            after_step = None
-            if profiles:
-                after_step = report.profiler(begun.workdir, begun.config, begun.step)
+            begun = prepare(config, workdir)
+            more = [profile.tracing(begun.workdir, begun.config, begun.step)] if profiles else []
     except (ValueError, OSError, MemoryError) as error:
         sys.exit(f"Error: {error}")
     try:
         with devices.memory_errors(_MEMORY):
-            return loop.train(begun, after_step)
+            return loop.train(begun, more)
     except MemoryError as error:
         sys.exit(f"Error: {error}")
     except OSError as error:
         room = "make room; " if error.errno in _FULL else ""
         sys.exit(f"Error: {error}; {room}the same command continues from the last checkpoint")
     except guards.Diverged as error:
-        sys.exit(f"Error: {error}. {loop.what_is_left(begun)}")
+        sys.exit(f"Error: {error}. {what_is_left(begun)}")

@@ -8,7 +8,7 @@ import jax
 
 from creps_jax.config import parse
 from creps_jax.training import programs
-from creps_jax.training.loop import make_task
+from creps_jax.training.task import make_task
 
 
 def count(tree: Any) -> int:

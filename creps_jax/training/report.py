@@ -23,14 +23,13 @@ from PIL import Image
 
 from creps_jax import disk
 from creps_jax.config import RunConfig, flatten
-from creps_jax.training import memory, phases
+from creps_jax.training import memory
 from creps_jax.training.guards import Guard, check_finite
 
 _log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 _NEEDED = ("clu", "tensorboard", "tensorflow")  # to write TensorBoard's events
-UNTRACED = 10  # steps before those that are traced: the first ones are not like the others
 
 
 def check_installed() -> None:
@@ -64,36 +63,6 @@ def _why_cpu() -> str:
     if Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists():
         return "On the CPU: this looks like a TPU host; pip install 'creps-jax[tpu]' to use it."
     return "On the CPU: this machine shows no NVIDIA GPU and no TPU."
-
-
-def profiler(workdir: Path, config: RunConfig, step: int) -> Callable[[int], Any]:
-    """Called with the number of finished steps, it traces some of them: all phases are among them.
-
-    Raises:
-      ValueError: the run ends before.
-    """
-    first = step + UNTRACED
-    last = first + max(phase.interval(config.recipe) for phase in phases.of_run(config.recipe))
-    if last > config.total_steps:
-        raise ValueError(
-            f"--profile traces steps {first} to {last}, but the run ends at step "
-            f"{config.total_steps}: give a larger total_kimg"
-        )
-    if jax.process_index() != 0:
-        return lambda step: None
-    print(f"Tracing steps {first} to {last} into {workdir}/plugins/profile.", flush=True)
-    options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # Python's calls would fill it before its first step is over.
-
-    def trace(step: int) -> None:
-        if step == first:
-            jax.profiler.start_trace(workdir, profiler_options=options)
-        elif step == last:
-            for device in jax.local_devices():  # The steps before are done when this is.
-                jax.device_put(0, device).block_until_ready()
-            jax.profiler.stop_trace()
-
-    return trace
 
 
 def duration(seconds: float) -> str:

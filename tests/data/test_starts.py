@@ -13,7 +13,8 @@ from sklearn.datasets import load_sample_images
 
 from configs import default
 from creps_jax.data.preparation import outputs
-from creps_jax.training import loop, samples
+from creps_jax.training import samples
+from creps_jax.training.run import prepare
 from experiments.kill_hunt import tiny_config
 
 SIZE = 8  # px, of the tiny network
@@ -79,7 +80,7 @@ def test_every_field_of_data_is_in_a_start():
 def test_a_run_starts(sets, tmp_path, fields):
     changes = {f"data.{name}": value for name, value in fields.items()}
     changes["data.source"] = fields["source"].format(sets=sets)
-    run = loop.prepare(tiny_config({"batch_size": BATCH, **changes}), tmp_path)
+    run = prepare(tiny_config({"batch_size": BATCH, **changes}), tmp_path)
     with run.lock, contextlib.closing(run.batches), run.checkpoints:
         assert len(run.source) == {"procedural:9": 9}.get(fields["source"], 6) - (
             "max_unreadable" in fields

@@ -23,8 +23,10 @@ from creps_jax import cli
 from creps_jax.checkpoint import load_ema, load_generator
 from creps_jax.commands import train
 from creps_jax.config import MAY_CHANGE, field_types, flatten
-from creps_jax.training import loop, programs
+from creps_jax.training import programs
 from creps_jax.training.guards import Guard
+from creps_jax.training.requests import requests_blocked, stop_requests
+from creps_jax.training.run import prepare, save
 from experiments.kill_hunt import same
 from tests.helpers.publishers import COUNT, PUBLISH
 
@@ -96,7 +98,7 @@ def steps(count):
 @contextlib.contextmanager
 def prepared(workdir, changes=()):
     """A run that is about to start or to continue, not trained."""
-    run = loop.prepare(config_of(TRAINED | dict(changes)), workdir)
+    run = prepare(config_of(TRAINED | dict(changes)), workdir)
     try:
         yield run
     finally:
@@ -242,14 +244,14 @@ def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
             prepared(tmp_path / "run", images),
         ):
             pass
-        loop.save(run)
+        save(run)
     with prepared(tmp_path / "run", images) as again:
         assert again.last_saved == again.step == 0
     (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "4.png")
     with pytest.raises(ValueError, match=r"data.source=.* has changed: it has 4 usable images"):
-        loop.prepare(config_of(TRAINED | images), tmp_path / "run")
+        prepare(config_of(TRAINED | images), tmp_path / "run")
     with pytest.raises(ValueError, match=r"generator\.z_dim: 6 in the checkpoint, 16 now"):
-        loop.prepare(config_of(TRAINED | images | {"generator.z_dim": 16}), tmp_path / "run")
+        prepare(config_of(TRAINED | images | {"generator.z_dim": 16}), tmp_path / "run")
 
 
 def test_a_run_whose_augmentation_runs_away_ends_and_keeps_what_was_good(tmp_path, capsys, caplog):
@@ -274,7 +276,7 @@ def test_a_run_continues_with_what_its_guard_knew(trained, tmp_path, capsys):
     changes = {"init_from": str(trained)}
     with prepared(tmp_path, changes) as run:
         run.step, run.guard = 6, Guard(100, True, reported=4, since={"blind": 2})
-        loop.save(run)
+        save(run)
     assert "Fine-tuning" in capsys.readouterr().out
     with prepared(tmp_path, changes) as again:
         output = capsys.readouterr().out
@@ -316,7 +318,7 @@ def test_what_cannot_be_fine_tuned_is_an_error(tmp_path):
     }.items():
         config = config_of(TRAINED | {"init_from": str(tmp_path / name)})
         with pytest.raises(ValueError, match=f"init_from.*{message}"):
-            loop.prepare(config, tmp_path / "run")
+            prepare(config, tmp_path / "run")
 
 
 # The builders' sets.
@@ -372,7 +374,7 @@ def test_a_first_request_to_stop_is_noted_and_a_second_one_acts(number):
 
     before = signal.signal(number, act)
     try:
-        with loop.stop_requests() as received:
+        with stop_requests() as received:
             os.kill(os.getpid(), number)
             assert received == [number]
             with pytest.raises(InterruptedError):
@@ -383,7 +385,7 @@ def test_a_first_request_to_stop_is_noted_and_a_second_one_acts(number):
 
 
 def test_the_end_of_the_terminal_is_a_request_to_stop():
-    with loop.stop_requests() as received:
+    with stop_requests() as received:
         os.kill(os.getpid(), signal.SIGHUP)
         assert received == [signal.SIGHUP]
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
@@ -392,7 +394,7 @@ def test_the_end_of_the_terminal_is_a_request_to_stop():
 def test_the_end_of_the_terminal_is_none_under_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with loop.stop_requests() as received:
+        with stop_requests() as received:
             os.kill(os.getpid(), signal.SIGHUP)
             assert received == []
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
@@ -402,6 +404,6 @@ def test_the_end_of_the_terminal_is_none_under_nohup():
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_decoding_processes_see_no_request(number):
-    with loop.requests_blocked():
+    with requests_blocked():
         assert number in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

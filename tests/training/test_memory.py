@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from creps_jax import machine
-from creps_jax.training import loop, memory
+from creps_jax.training import memory
+from creps_jax.training.run import prepare
 from experiments.kill_hunt import tiny_config
 
 
@@ -28,6 +29,6 @@ def test_processes_that_could_not_share_batches_are_not_started(tmp_path, monkey
     monkeypatch.setattr(shutil, "disk_usage", lambda path: small)
     expected = r"data.workers=2 needs 2 MiB of shared memory.* has 1 MiB left: give .*workers=0"
     with pytest.raises(ValueError, match=expected):
-        loop.prepare(config, tmp_path)
+        prepare(config, tmp_path)
     memory.check_shared(0, 2**40)
     memory.check_shared(2, 2**16)

@@ -14,16 +14,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from creps_jax.config import parse
-from creps_jax.training import loop
 from creps_jax.training.guards import Guard
+from creps_jax.training.profile import tracing
 from creps_jax.training.report import (
     Events,
     Reporter,
     duration,
     forget_after,
     mean_metrics,
-    profiler,
 )
+from creps_jax.training.run import prepare
 from experiments.kill_hunt import tiny_config
 
 
@@ -52,7 +52,7 @@ def test_a_metric_is_the_mean_over_the_steps_that_have_it():
 def test_a_run_that_ends_before_its_trace_is_an_error(tmp_path):
     config = parse(tiny_config({"total_kimg": 0.08}))
     with pytest.raises(ValueError, match="traces steps 13 to 21, but the run ends at step 20"):
-        profiler(tmp_path, config, 3)
+        tracing(tmp_path, config, 3)
 
 
 def test_metrics_of_steps_that_will_be_done_again_are_forgotten(tmp_path):
@@ -98,11 +98,11 @@ def test_a_run_without_a_writer_of_events_says_what_to_install(tmp_path, monkeyp
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "clu" else find_spec(n))
     with pytest.raises(ValueError, match=r"training needs clu: pip install 'creps-jax\[train\]'"):
-        loop.prepare(tiny_config({"report.tensorboard": True}), tmp_path / "run")
+        prepare(tiny_config({"report.tensorboard": True}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     # Where none is wanted, the run goes on to what else is wrong.
     with pytest.raises(ValueError, match="devices that share the batch"):
-        loop.prepare(tiny_config({"report.tensorboard": False}), tmp_path / "run")
+        prepare(tiny_config({"report.tensorboard": False}), tmp_path / "run")
 
 
 def test_starting_and_continuing_a_run_need_no_tensorflow():

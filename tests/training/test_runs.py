@@ -19,8 +19,8 @@ from creps_jax.interop import initial, official
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh
-from creps_jax.training import loop
-from creps_jax.training.loop import restore
+from creps_jax.training.finetune import with_initial_weights
+from creps_jax.training.run import restore
 from creps_jax.training.state import Task, init_state
 from experiments import kill_hunt
 from experiments.kill_hunt import finish, kill_in_flight, newest_step, same
@@ -184,7 +184,7 @@ def test_fine_tuning_takes_what_fits_and_tells_the_rest(unbroken, changes, left,
     theirs, before = by_name(source_task, source), by_name(task, state)
     np.savez(tmp_path / "arrays.npz", **theirs)
     for path in (unbroken[0], tmp_path / "arrays.npz"):
-        begun = loop.with_initial_weights(state, task, initial.load_arrays(str(path)), str(path))
+        begun = with_initial_weights(state, task, initial.load_arrays(str(path)), str(path))
         output, after = capsys.readouterr().out, by_name(task, begun)
         own = {k for k in after if k not in theirs or after[k].shape != theirs[k].shape}
         assert all(re.search(left, name) for name in own) and bool(own) == bool(changes)
