@@ -17,7 +17,7 @@ from creps_jax.model import coordinates
 from creps_jax.model.generator import repeat_w
 from creps_jax.sharding import make_mesh, named
 from creps_jax.training import augment, losses, phases, step
-from creps_jax.training.draws import Latents
+from creps_jax.training.draws import Fakes, training_grid
 from creps_jax.training.state import Task, begin
 
 pytestmark = pytest.mark.parity
@@ -316,10 +316,14 @@ def recorded_step(arrays, t, recipe):
     noise = arrays.entries.get(
         f"iter{t}/pl_noise_unit", np.zeros((half, channels, size, size), np.float32)
     )
+
+    def fakes(z, c):
+        return Fakes(z, c, *training_grid((size, size), len(z)))
+
     draws = {
-        "G main": (Latents(arrays[f"iter{t}/z_Gmain"], c), None),
-        "G path length": (Latents(z_reg[:half], c[:half]), nhwc(noise)),
-        "D main": (Latents(arrays[f"iter{t}/z_Dmain"], c), None, None),
+        "G main": (fakes(arrays[f"iter{t}/z_Gmain"], c), None),
+        "G path length": (fakes(z_reg[:half], c[:half]), nhwc(noise)),
+        "D main": (fakes(arrays[f"iter{t}/z_Dmain"], c), None, None),
         "D R1": None,
         "finish": None,
     }

@@ -3,7 +3,7 @@
 An image is the sum over r of products of row features and column features, decoded pixel by
 pixel. A line position becomes K x R x B numbers on its own; a pixel is decoded from those of its
 row and of its column on its own. An image of any size, shape or window is these functions,
-vmapped over other coordinates.
+vmapped over other coordinates: `lines` and `pixels`, for training, rendering and whatever else.
 
 Notation:
   R  thickness of a line.              K  number of compositions: blocks 8, 16, ..., 4 * 2^k.
@@ -14,7 +14,6 @@ Notation:
 Parameters are plain dicts (see layers.py); their initial values are drawn by generator.py.
 """
 
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -25,6 +24,28 @@ from creps_jax.model import layers
 from creps_jax.model.layers import Array, Parameters
 
 Styles = dict[str, Any]
+
+
+class Image(NamedTuple):
+    """All that an image is made of: the parameters of its lines and pixels, and their styles.
+
+    A layer whose style is None has it in its weight.
+    """
+
+    freqs: Array
+    lines: Parameters
+    line_styles: Styles
+    pixels: Parameters
+    pixel_styles: Styles
+
+
+# To vmap over the images of one generator: what differs are the styles.
+IMAGES = Image(freqs=None, lines=None, line_styles=0, pixels=None, pixel_styles=0)
+
+
+def image(freqs: Array, lines: Parameters, pixels: Parameters, w: Array) -> Image:
+    """The image of w [num_ws, w_dim]."""
+    return Image(freqs, lines, line_styles(lines, w), pixels, pixel_styles(pixels, w))
 
 
 # One line position.
@@ -70,16 +91,17 @@ def line_styles(p: Parameters, w: Array) -> Styles:
     }
 
 
-def line(p: Parameters, styles: Styles, freqs: Array, axis: Array, t: Array) -> Array:
+def line(image: Image, t: Array, axis: Array) -> Array:
     """Bi-line of ONE position: t [] -> [K, R, B]; axis [] 0: t is a row's y, 1: a column's x.
 
     Entry k is the running sum of the to-bi-line layers up to block k, scaled by sqrt(1/2).
     """
+    p, styles = image.lines, image.line_styles
     # The layers see one vector of C channels; a position has R of them.
     modulated = jax.vmap(layers.modulated, (None, None, 0))
     projection = jax.vmap(layers.projection, (None, None, 0))
 
-    x = encode(freqs, jnp.where(axis == 0, *styles["table"]), t)
+    x = encode(image.freqs, jnp.where(axis == 0, *styles["table"]), t)
     x = modulated(p["block_4"], styles["block_4"], x)
     biline, running = [], 0.0
     for block, style in zip(p["blocks"], styles["blocks"], strict=True):
@@ -130,88 +152,36 @@ def refine(p: Parameters, styles: Styles, f: Array) -> Array:
     return rgb
 
 
-def pixel(p: Parameters, styles: Styles, row: Array, column: Array) -> Array:
+def pixel(image: Image, row: Array, column: Array) -> Array:
     """Colour of ONE pixel from its row's and its column's bi-line, [K, R, B] each: [channels].
 
     f = decoder_k(f + compose(row_k, column_k)) for k = 0, ..., K-1 from f = 0, then refined.
     """
     f = jnp.zeros(row.shape[-1])
-    for k, decoder in enumerate(p["decoders"]):
+    for k, decoder in enumerate(image.pixels["decoders"]):
         f = decode(decoder, f + compose(row[k], column[k]))
-    return refine(p, styles, f)
+    return refine(image.pixels, image.pixel_styles, f)
 
 
-# One image: what depends on its latent alone is done once, the rest vmapped over coordinates.
+# An image: what depends on its latent alone is done once, the rest vmapped over coordinates.
 
 
-class Image(NamedTuple):
-    """All that an image is made of: parameters and styles of its lines and of its pixels.
-
-    The modulated layers' styles are in their weights, and None in the trees of styles.
-    """
-
-    freqs: Array
-    lines: Parameters
-    line_styles: Styles
-    pixels: Parameters
-    pixel_styles: Styles
-
-
-def fold(lines: Parameters, pixels: Parameters, freqs: Array, w: Array, dtype: Any) -> Image:
-    """The image of w [num_ws, w_dim]; its products are computed in dtype, all else in float32."""
-
-    cast = functools.partial(layers.cast, dtype=dtype)
-
-    def folded(p: Parameters, style: Styles) -> Parameters:
-        return {name: cast(layers.fold(p[name], style[name])) for name in style}
-
-    def unstyled(blocks: list[Styles]) -> list[Styles]:
-        return [dict.fromkeys(style) for style in blocks]
-
-    of_lines, of_pixels = line_styles(lines, w), pixel_styles(pixels, w)
-    return Image(
-        freqs=freqs,
-        lines={
-            "block_4": cast(layers.fold(lines["block_4"], of_lines["block_4"])),
-            "blocks": list(map(folded, lines["blocks"], of_lines["blocks"])),
-        },
-        line_styles={
-            "table": of_lines["table"],
-            "block_4": None,
-            "blocks": unstyled(of_lines["blocks"]),
-        },
-        pixels={
-            "decoders": cast(pixels["decoders"]),
-            "rgb": cast(pixels["rgb"]),
-            "refine": list(map(folded, pixels["refine"], of_pixels["refine"])),
-        },
-        pixel_styles={"refine": unstyled(of_pixels["refine"])},
-    )
-
-
-def in_float32(image: Image) -> Image:
-    """The image whose products are computed in float32, from the same weights."""
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), image)
-
-
-def image_lines(image: Image, t: Array, axis: Array) -> Array:
+def lines(image: Image, t: Array, axis: Array) -> Array:
     """Bi-lines at positions t [L], axis [L] (0: row, 1: column): float32 [L, K, R, B]."""
-    lines = jax.vmap(line, (None, None, None, 0, 0))
-    return lines(image.lines, image.line_styles, image.freqs, axis, t)
+    return jax.vmap(line, (None, 0, 0))(image, t, axis)
 
 
-def image_pixels(image: Image, rows: Array, columns: Array) -> Array:
+def pixels(image: Image, rows: Array, columns: Array) -> Array:
     """Pixels where rows [H, K, R, B] and columns [W, K, R, B] cross: [H, W, channels]."""
-    of_row = jax.vmap(pixel, (None, None, None, 0))
-    return jax.vmap(of_row, (None, None, 0, None))(image.pixels, image.pixel_styles, rows, columns)
+    of_row = jax.vmap(pixel, (None, None, 0))
+    return jax.vmap(of_row, (None, 0, None))(image, rows, columns)
 
 
-def line_shape(image: Image) -> tuple[int, int, int]:
-    """K, R and B, the shape of one position's bi-line."""
-    thickness, width = image.freqs.shape[1], image.pixels["rgb"]["weight"].shape[0]
-    return len(image.lines["blocks"]), thickness, width
+def row_and_column_lines(image: Image, y: Array, x: Array) -> tuple[Array, Array]:
+    """Bi-lines of rows y [H] and of columns x [W] in one pass.
 
-
-def line_bytes(image: Image) -> int:
-    """Bytes of one position's bi-line, float32."""
-    return 4 * math.prod(line_shape(image))
+    Which is half the program and has products twice as large.
+    """
+    axis = (jnp.arange(len(y) + len(x)) >= len(y)).astype(jnp.int32)
+    both = lines(image, jnp.concatenate([y, x]), axis)
+    return both[: len(y)], both[len(y) :]

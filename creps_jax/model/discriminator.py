@@ -52,6 +52,12 @@ def apply_block(p: Parameters, x: Array) -> Array:
     return skip + layers.activate(p["conv_1"], x, gain=half)
 
 
+def outside_slope(params: Any) -> Any:
+    """Which parameters d logits / d images does not depend on, a tree of bools: the last bias."""
+    last = (jax.tree_util.DictKey("out"), jax.tree_util.DictKey("bias"))
+    return jax.tree_util.tree_map_with_path(lambda path, _: path == last, params)
+
+
 class Discriminator(nn.Module):
     """images, c -> logits. dtype: of the factors of convolutions; all else is float32 always."""
 

@@ -90,10 +90,9 @@ def init_lines(config: GeneratorConfig) -> Initials:
 
 
 class Lines(nn.Module):
-    """ws, positions -> bi-lines. The equations are biline.line's."""
+    """The parameters of biline.lines, and the frequencies."""
 
     config: GeneratorConfig
-    dtype: Any
 
     def setup(self):
         config = self.config
@@ -107,16 +106,6 @@ class Lines(nn.Module):
             "freqs",
             lambda: config.bandwidth * jax.random.normal(self.make_rng("params"), frequencies),
         )
-
-    def __call__(self, ws: Array, t: Array, axis: Array) -> Array:
-        """ws [N, num_ws, w_dim], t [L], axis [L] (0: row, 1: column) -> [N, L, K, R, B]."""
-
-        def one_image(w: Array) -> Array:
-            styles = biline.line_styles(self.p, w)
-            line = jax.vmap(biline.line, (None, None, None, 0, 0))
-            return line(layers.cast(self.p, self.dtype), styles, self.freqs.value, axis, t)
-
-        return jax.vmap(one_image)(ws)
 
 
 def init_pixels(config: GeneratorConfig) -> Initials:
@@ -140,10 +129,9 @@ def init_pixels(config: GeneratorConfig) -> Initials:
 
 
 class Pixels(nn.Module):
-    """ws, rows, columns -> image. The equations are biline.pixel's."""
+    """The parameters of biline.pixels."""
 
     config: GeneratorConfig
-    dtype: Any
 
     def setup(self):
         self.p = {
@@ -151,16 +139,15 @@ class Pixels(nn.Module):
             for name, initials in init_pixels(self.config).items()
         }
 
-    def __call__(self, ws: Array, rows: Array, columns: Array) -> Array:
-        """rows [N, H, K, R, B], columns [N, W, K, R, B] -> [N, H, W, channels]."""
 
-        def one_image(w: Array, rows: Array, columns: Array) -> Array:
-            styles = biline.pixel_styles(self.p, w)
-            of_row = jax.vmap(biline.pixel, (None, None, None, 0))
-            of_image = jax.vmap(of_row, (None, None, 0, None))
-            return of_image(layers.cast(self.p, self.dtype), styles, rows, columns)
+def outside_slope(params: Any) -> Any:
+    """Which parameters d image / d w does not depend on, a tree of bools: biases of the colour."""
 
-        return jax.vmap(one_image)(ws, rows, columns)
+    def is_outside(path: tuple[Any, ...], _: Array) -> bool:
+        *_, layer, name = (str(getattr(entry, "key", "")) for entry in path)
+        return name == "bias" and layer in ("rgb", "to_rgb")
+
+    return jax.tree_util.tree_map_with_path(is_outside, params)
 
 
 class Generator(nn.Module):
@@ -175,8 +162,8 @@ class Generator(nn.Module):
 
     def setup(self):
         self.mapping = Mapping(self.config)
-        self.lines = Lines(self.config, self.dtype)
-        self.pixels = Pixels(self.config, self.dtype)
+        self.lines = Lines(self.config)
+        self.pixels = Pixels(self.config)
 
     def map(self, z: Array, c: Array) -> Array:
         """z [N, z_dim], c [N, num_classes] -> w [N, w_dim]."""
@@ -186,31 +173,21 @@ class Generator(nn.Module):
         """w [N, w_dim] -> ws [N, num_ws, w_dim], pulled towards the mean latent by psi."""
         return self.mapping.truncate(w, psi, cutoff)
 
-    def row_lines(self, ws: Array, y: Array) -> Array:
-        """Bi-lines of rows at positions y [H]: [N, H, K, R, B]."""
-        return self.lines(ws, y, jnp.zeros(y.shape, jnp.int32))
+    def image(self, w: Array) -> biline.Image:
+        """The image of w [num_ws, w_dim], all in float32: what biline.lines and pixels take."""
+        return biline.image(self.lines.freqs.value, self.lines.p, self.pixels.p, w)
 
-    def column_lines(self, ws: Array, x: Array) -> Array:
-        """Bi-lines of columns at positions x [W]: [N, W, K, R, B]."""
-        return self.lines(ws, x, jnp.ones(x.shape, jnp.int32))
-
-    def compose(self, ws: Array, rows: Array, columns: Array) -> Array:
-        """Image from the bi-lines of its rows and columns: [N, H, W, channels]."""
-        return self.pixels(ws, rows, columns)
-
-    def fold(self, w: Array, dtype: Any = jnp.float32) -> biline.Image:
-        """The image of w [num_ws, w_dim]: what biline.image_lines and image_pixels take."""
-        return biline.fold(self.lines.p, self.pixels.p, self.lines.freqs.value, w, dtype)
-
-    def row_and_column_lines(self, ws: Array, y: Array, x: Array) -> tuple[Array, Array]:
-        """Both in one pass, which is half the program and has products twice as large."""
-        axis = (jnp.arange(len(y) + len(x)) >= len(y)).astype(jnp.int32)
-        lines = self.lines(ws, jnp.concatenate([y, x]), axis)
-        return lines[:, : len(y)], lines[:, len(y) :]
+    def images(self, ws: Array) -> biline.Image:
+        """The images of ws [N, num_ws, w_dim], to be vmapped over biline.IMAGES, in self.dtype."""
+        return layers.cast(jax.vmap(self.image, out_axes=biline.IMAGES)(ws), self.dtype)
 
     def synthesize(self, ws: Array, y: Array, x: Array) -> Array:
-        """Image at rows y [H] and columns x [W]: [N, H, W, channels], about [-1, 1]."""
-        return self.pixels(ws, *self.row_and_column_lines(ws, y, x))
+        """Images at rows y [H] and columns x [W]: [N, H, W, channels], about [-1, 1]."""
+
+        def one(image: biline.Image) -> Array:
+            return biline.pixels(image, *biline.row_and_column_lines(image, y, x))
+
+        return jax.vmap(one, (biline.IMAGES,))(self.images(ws))
 
     def __call__(self, z: Array, c: Array, y: Array, x: Array) -> Array:
         """z [N, z_dim], c [N, num_classes] -> image [N, H, W, channels] at y [H], x [W]."""

@@ -191,18 +191,6 @@ def projection(p: Parameters, scale: Array | None, x: Array) -> Array:
     return limited(product(x if scale is None else x * scale, p["weight"]) + p["bias"])
 
 
-def fold(p: Parameters, style: Style | Array) -> Parameters:
-    """The same layer with its style in the weight, W'[i,o] = s[i] weight[i,o] d[o].
-
-    Worth it where one latent meets many inputs: per input only the product is left.
-    """
-    if isinstance(style, Style):
-        weight = style.scale[:, None] * p["weight"] * style.demodulation[None, :]
-    else:
-        weight = style[:, None] * p["weight"]
-    return {"weight": weight, "bias": p["bias"]}
-
-
 # Convolutions of the discriminator.
 
 

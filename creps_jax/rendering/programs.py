@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from creps_jax import machine, sharding
 from creps_jax.model import biline
 from creps_jax.model.generator import Generator, Variables
+from creps_jax.rendering import folded
 from creps_jax.rendering.windows import Window
 
 
@@ -71,10 +72,10 @@ def in_parts(
 
     def part(k: jax.Array, lines: jax.Array) -> jax.Array:
         some = (jax.lax.dynamic_slice_in_dim(each, k * side, side) for each in (t, axis))
-        computed = biline.image_lines(image, *some)
+        computed = biline.lines(image, *some)
         return jax.lax.dynamic_update_slice_in_dim(lines, computed, k * side, 0)
 
-    lines = jnp.zeros((len(t), *biline.line_shape(image)), jnp.float32)
+    lines = jnp.zeros((len(t), *folded.line_shape(image)), jnp.float32)
     return jax.lax.fori_loop(start // side, (stop + side - 1) // side, part, lines)
 
 
@@ -119,7 +120,7 @@ def decoded(
             jax.lax.dynamic_slice_in_dim(lines, k * side, side)
             for lines, k in ((rows, i), (columns, j))
         )
-        return biline.image_pixels(image, row, column)
+        return biline.pixels(image, row, column)
 
     return in_patches(decode, (len(rows), len(columns)), down, across)
 
@@ -169,4 +170,4 @@ def patches(mesh: Mesh, side: int, inside: Window | None = None) -> tuple[np.nda
 @functools.partial(jax.jit, static_argnames=("generator", "dtype"))
 def fold(generator: Generator, variables: Variables, ws: jax.Array, dtype: Any) -> biline.Image:
     """The image of ws [num_ws, w_dim], its products in dtype."""
-    return generator.apply(variables, ws, dtype, method="fold")
+    return folded.fold(generator.apply(variables, ws, method="image"), dtype)

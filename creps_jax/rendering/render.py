@@ -30,7 +30,7 @@ from jax.sharding import Mesh
 
 from creps_jax import rng, sharding
 from creps_jax.model import biline, coordinates
-from creps_jax.rendering import programs
+from creps_jax.rendering import folded, programs
 from creps_jax.rendering.windows import Window, in_strips, largest
 
 MAX_SIDE_PX = 2**20  # Beyond it float32 positions no longer tell neighbouring pixels apart.
@@ -123,7 +123,7 @@ def stream(
     a strip in the order given. Takes the memory of a few windows and LINES_BYTES of bi-lines.
 
     Args:
-      image: of fold(), on every device of the mesh.
+      image: of programs.fold(), on every device of the mesh.
       frame: of make_frame(); for a supersample (k, l), k times as high and l times as wide.
       windows: of the picture; best row by row, see Blocks.
       supersample: a pixel is the mean of this many rows and columns of the frame's pixels.
@@ -152,7 +152,7 @@ def stream(
     tall, wide = (
         math.ceil(n * k / span) + 1 for n, k in zip(largest(windows), supersample, strict=True)
     )
-    kept = max(LINES_BYTES // (span * biline.line_bytes(image)), 2 * (tall + wide))
+    kept = max(LINES_BYTES // (span * folded.line_bytes(image)), 2 * (tall + wide))
     strip = (kept - 2 * tall - wide) * span
 
     with worker_threads(programs.tiling(mesh).threads) as submit:

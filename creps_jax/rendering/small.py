@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from creps_jax import sharding
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import programs, render
+from creps_jax.rendering import folded, programs, render
 from creps_jax.rendering.rounds import MANY, each
 from creps_jax.rendering.windows import Window
 
@@ -45,7 +45,8 @@ def pictures_on(mesh: Mesh, generator: Generator, dtype: Any) -> Callable[..., j
 
     def picture(variables, t, inside, w):
         # Stages are kept apart as render.stream() keeps them: fused, they might round otherwise.
-        image = jax.lax.optimization_barrier(generator.apply(variables, w, dtype, method="fold"))
+        image = folded.fold(generator.apply(variables, w, method="image"), dtype)
+        image = jax.lax.optimization_barrier(image)
         axes = jnp.broadcast_to(jnp.arange(2)[:, None], t.shape)
         lines = functools.partial(programs.in_parts, tiling, image)
         # In a loop, as its body takes seconds to compile.

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 
 from creps_jax import sharding
 from creps_jax.model import biline
-from creps_jax.rendering import programs, render
+from creps_jax.rendering import folded, programs, render
 
 DENSITY = 2  # entries a training pixel before any interval is halved; all are halved once
 # 8-bit steps, far below the half that pixels may be off: beside the middle one kink errs twice as
@@ -70,7 +70,7 @@ def between(lines: jax.Array, below: jax.Array, share: jax.Array) -> jax.Array:
 def evaluate(image: biline.Image, axis: int, t: np.ndarray, mesh: Mesh) -> np.ndarray:
     """The bi-lines at positions t [M]: float32 [M, K, R, B]."""
     span = mesh.size * programs.tiling(mesh).tile
-    lines = np.empty((len(t), *biline.line_shape(image)), np.float32)
+    lines = np.empty((len(t), *folded.line_shape(image)), np.float32)
 
     def chunk(start: int) -> None:
         part = lines[start : start + span]
@@ -107,7 +107,7 @@ def make_tables(
         worst intervals are halved, and a warning is logged.
     """
     # bfloat16's rounding would look like kinks everywhere: nothing would be fine enough.
-    image = biline.in_float32(image)
+    image = folded.in_float32(image)
     partners = []
     across = mesh.devices.shape[1] * programs.tiling(mesh).tile
     for axis, (low, high) in enumerate(around):
@@ -134,16 +134,16 @@ def _make_table(
 ) -> Table:
     """The table of an axis, first with an entry every pitch."""
     # Powers of two, so that few compiled shapes serve all pictures.
-    most = 2 ** math.floor(math.log2(MAX_BYTES // biline.line_bytes(image)))
+    most = 2 ** math.floor(math.log2(MAX_BYTES // folded.line_bytes(image)))
     first, last = math.floor(needed.low / pitch), math.floor(needed.high / pitch) + 1
     if (count := 2 * (last - first) + 1) > most:
         raise ValueError(
             f"the warp reaches positions from {needed.low:.4g} to {needed.high:.4g}, the image "
-            f"being from 0 to 1: their table takes {count * biline.line_bytes(image) / 2**20:.0f} "
+            f"being from 0 to 1: their table takes {count * folded.line_bytes(image) / 2**20:.0f} "
             f"MiB, more than {MAX_BYTES / 2**20:.0f}"
         )
     t = np.arange(first, last + 1) * pitch
-    lines = np.empty((most, *biline.line_shape(image)), np.float32)
+    lines = np.empty((most, *folded.line_shape(image)), np.float32)
     lines[: len(t)] = evaluate(image, axis, t, mesh)
     below = np.arange(len(t) - 1)  # Entries at the ends of the intervals that may be too long.
     above, kept = below + 1, None
@@ -244,7 +244,7 @@ def _errors_on(mesh: Mesh) -> Callable[..., jax.Array]:
 
     def error(image, partners, exact, guess, kept):
         # compose() does not tell rows from columns.
-        true, wrong = biline.image_pixels(image, jnp.stack([exact, guess]), partners[kept])
+        true, wrong = biline.pixels(image, jnp.stack([exact, guess]), partners[kept])
         return jnp.abs(true - wrong).max()
 
     def errors(image, exact, guess, partners, kept):

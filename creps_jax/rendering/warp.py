@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from creps_jax import sharding
 from creps_jax.model import biline, coordinates
-from creps_jax.rendering import programs, render
+from creps_jax.rendering import folded, programs, render
 from creps_jax.rendering.checks import is_number
 from creps_jax.rendering.maps import Map, Named, broadcasts, check_map, named
 from creps_jax.rendering.tables import TOLERANCE, Range, Table, between, evaluate, make_tables
@@ -299,7 +299,7 @@ def interpolation_error(
 
     All is computed in float32: bfloat16 would add its rounding.
     """
-    image = biline.in_float32(image)
+    image = folded.in_float32(image)
     positions = [t.ravel() for t in picture.positions(h[:, None], w[:, None])]
     exact = [evaluate(image, axis, t, mesh) for axis, t in enumerate(positions)]
     of_each = jax.vmap(between, (None, 0, 0))
@@ -312,8 +312,7 @@ def interpolation_error(
 @jax.jit
 def _pixels(image: biline.Image, rows: jax.Array, columns: jax.Array) -> jax.Array:
     """Pixels of rows and columns [N, K, R, B], one by one: [N, channels]."""
-    of_all = jax.vmap(biline.pixel, (None, None, 0, 0))
-    return of_all(image.pixels, image.pixel_styles, rows, columns)
+    return jax.vmap(biline.pixel, (None, 0, 0))(image, rows, columns)
 
 
 def _reach(picture: Warped, window: Window) -> tuple[Range, Range]:
@@ -369,7 +368,7 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
 
     def pixel(image, row_table, column_table, m, f, n, g):
         row, column = between(row_table, m, f), between(column_table, n, g)
-        return biline.pixel(image.pixels, image.pixel_styles, row, column)
+        return biline.pixel(image, row, column)
 
     def tile(image, row_table, column_table, m, f, n, g, down, across):
         of_patch = jax.vmap(functools.partial(pixel, image, row_table, column_table))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from creps_jax import rng
+from creps_jax.model import coordinates
 from creps_jax.training import augment
 from creps_jax.training.augment import Amounts
 from creps_jax.training.state import Task
@@ -16,11 +17,22 @@ from creps_jax.training.state import Task
 Array = jax.Array
 
 
-class Latents(NamedTuple):
-    """One phase's latents z [n, z_dim] and their labels c, one-hot [n, classes]."""
+class Fakes(NamedTuple):
+    """What one phase's fakes are: latents z [n, z_dim] with labels c, one-hot [n, classes].
+
+    y [n, H] and x [n, W] are the positions of their rows and columns: see coordinates.py.
+    """
 
     z: Array
     c: Array
+    y: Array
+    x: Array
+
+
+def training_grid(shape: tuple[int, int], count: int) -> tuple[Array, Array]:
+    """Positions of the rows [count, H] and columns [count, W] of whole images, the same in each."""
+    y, x = (jnp.broadcast_to(coordinates.training_positions(side), (count, side)) for side in shape)
+    return y, x
 
 
 class Streams(NamedTuple):
@@ -34,19 +46,20 @@ class Streams(NamedTuple):
         """The key of one stream."""
         return rng.stream(rng.root(self.task.seed), name, self.step)
 
-    def latents(self, name: str, shrink: int = 1) -> Latents:
-        """z, normal(0, 1), and labels as often as the data set has them."""
+    def fakes(self, name: str, shrink: int = 1) -> Fakes:
+        """z, normal(0, 1), labels as often as the data set has them, and whole images' grids."""
         config, count = self.task.generator.config, self.task.recipe.batch_size // shrink
         z = jax.random.normal(self.key(f"{name}_z"), (count, config.z_dim))
+        y, x = training_grid(config.shape, count)
         if not config.num_classes:
-            return Latents(z, jnp.zeros((count, 0), jnp.float32))
+            return Fakes(z, jnp.zeros((count, 0), jnp.float32), y, x)
         label = jax.random.choice(
             self.key(f"{name}_label"),
             config.num_classes,
             (count,),
             p=jnp.asarray(self.task.label_shares, jnp.float32),
         )
-        return Latents(z, jax.nn.one_hot(label, config.num_classes))
+        return Fakes(z, jax.nn.one_hot(label, config.num_classes), y, x)
 
     def noise(self, name: str, shrink: int = 1) -> Array:
         """normal(0, 1) like images, [n, H, W, channels]."""

@@ -10,44 +10,42 @@ import jax
 import jax.numpy as jnp
 
 from creps_jax import sharding
-from creps_jax.model import coordinates
+from creps_jax.model import biline
 from creps_jax.training.state import Task
 
 Array = jax.Array
 
 
-def synthesize(task: Task, variables: Any, ws: Array) -> Array:
-    """ws [n, L, w_dim] -> images on the training grid [n, H, W, channels]."""
-    y, x = map(coordinates.training_positions, task.generator.config.shape)
-    rows, columns = task.generator.apply(
-        variables, ws, jnp.asarray(y), jnp.asarray(x), method="row_and_column_lines"
-    )
+def synthesize(task: Task, variables: Any, ws: Array, y: Array, x: Array) -> Array:
+    """ws [n, L, w_dim] -> images at rows y [n, H] and columns x [n, W]: [n, H, W, channels]."""
+    images = task.generator.apply(variables, ws, method="images")
+    rows, columns = jax.vmap(biline.row_and_column_lines, (biline.IMAGES, 0, 0))(images, y, x)
     rows = sharding.constrain(task.mesh, "row_lines", rows)
     columns = sharding.constrain(task.mesh, "column_lines", columns)
-    return sharding.constrain(task.mesh, "images", paint(task, variables, ws, rows, columns))
+    return sharding.constrain(task.mesh, "images", in_strips(task, images, rows, columns))
 
 
-def paint(task: Task, variables: Any, ws: Array, rows: Array, columns: Array) -> Array:
-    """Images from the lines of their rows [n, H, ...] and columns [n, W, ...].
+def in_strips(task: Task, images: biline.Image, rows: Array, columns: Array) -> Array:
+    """Pixels of images from the lines of their rows [n, H, ...] and columns [n, W, ...].
 
     In several strips if memory is short: of their pixels nothing but the colour is kept, and where
     gradients are taken each strip is painted again.
     """
 
-    def compose(rows: Array) -> Array:
-        return task.generator.apply(variables, ws, rows, columns, method="compose")
+    def pixels(rows: Array) -> Array:
+        return jax.vmap(biline.pixels, (biline.IMAGES, 0, 0))(images, rows, columns)
 
     strips, devices = task.layout.pixel_strips, task.mesh.shape["row"]
     if strips == 1:
-        return compose(rows)
+        return pixels(rows)
     n, height, *line = rows.shape
     # A strip has some rows of every device, or the devices would take turns.
     rows = rows.reshape(n, devices, strips, -1, *line)
     rows = jnp.moveaxis(rows, 2, 0).reshape(strips, n, height // strips, *line)
-    images = jax.lax.map(jax.checkpoint(compose), rows)
-    _, _, _, width, channels = images.shape
-    images = images.reshape(strips, n, devices, -1, width, channels)
-    return jnp.moveaxis(images, 0, 2).reshape(n, height, width, channels)
+    painted = jax.lax.map(jax.checkpoint(pixels), rows)
+    _, _, _, width, channels = painted.shape
+    painted = painted.reshape(strips, n, devices, -1, width, channels)
+    return jnp.moveaxis(painted, 0, 2).reshape(n, height, width, channels)
 
 
 def mean_gradients(

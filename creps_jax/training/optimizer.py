@@ -6,6 +6,7 @@ import jax
 import optax
 
 from creps_jax.config import RecipeConfig
+from creps_jax.model import discriminator, generator
 from creps_jax.model.layers import limited
 
 Array = jax.Array
@@ -63,27 +64,14 @@ def lazy_adam(recipe: RecipeConfig, interval: int, main_only: Any) -> LazyAdam:
     return LazyAdam(optax.chain(every, optax.masked(adam, main_only)), every)
 
 
-def _names(path: tuple[Any, ...]) -> list[str]:
-    return [str(getattr(entry, "key", getattr(entry, "idx", None))) for entry in path]
-
-
 def generator_optimizer(recipe: RecipeConfig, params: Any) -> LazyAdam:
-    """The path length does not depend on the biases that are added to the colour itself."""
-
-    def main_only(path: tuple[Any, ...], _: Any) -> bool:
-        names = _names(path)
-        return names[-1] == "bias" and names[-2] in ("rgb", "to_rgb")
-
-    mask = jax.tree_util.tree_map_with_path(main_only, params)
-    return lazy_adam(recipe, recipe.path_length_interval, mask)
+    """The generator's, whose regularisation is the path length."""
+    return lazy_adam(recipe, recipe.path_length_interval, generator.outside_slope(params))
 
 
 def discriminator_optimizer(recipe: RecipeConfig, params: Any) -> LazyAdam:
-    """R1, a gradient with respect to the image, does not depend on the last layer's bias."""
-    mask = jax.tree_util.tree_map_with_path(
-        lambda path, _: _names(path)[-2:] == ["out", "bias"], params
-    )
-    return lazy_adam(recipe, recipe.r1_interval, mask)
+    """The discriminator's, whose regularisation is R1."""
+    return lazy_adam(recipe, recipe.r1_interval, discriminator.outside_slope(params))
 
 
 def with_frozen_layers(params: Any, count: int) -> Any:

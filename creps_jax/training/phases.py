@@ -22,7 +22,7 @@ from creps_jax.config import RecipeConfig
 from creps_jax.model.generator import repeat_w
 from creps_jax.training import losses
 from creps_jax.training.augment import Amounts, augment
-from creps_jax.training.draws import Latents, Streams
+from creps_jax.training.draws import Fakes, Streams
 from creps_jax.training.layout import mean_gradients, microbatches, synthesize
 from creps_jax.training.optimizer import (
     discriminator_optimizer,
@@ -106,10 +106,16 @@ def norm(tree: Any) -> Array:
     return jnp.sqrt(sum(jnp.square(x).sum() for x in jax.tree.leaves(tree)))
 
 
-def map_latents(task: Task, variables: Any, latents: Latents) -> tuple[Array, Array]:
-    """Latents -> (ws [n, L, w_dim], the mean of w over the batch [w_dim])."""
-    w = task.generator.apply(variables, *latents, method="map")
+def map_latents(task: Task, variables: Any, fakes: Fakes) -> tuple[Array, Array]:
+    """Their ws [n, L, w_dim], and the mean of w over the batch [w_dim]."""
+    w = task.generator.apply(variables, fakes.z, fakes.c, method="map")
     return repeat_w(w, task.generator.config.num_ws), w.mean(axis=0)
+
+
+def paint(task: Task, variables: Any, fakes: Fakes) -> tuple[Array, Array]:
+    """Their images [n, H, W, channels], and the mean of w over the batch [w_dim]."""
+    ws, w_mean = map_latents(task, variables, fakes)
+    return synthesize(task, variables, ws, fakes.y, fakes.x), w_mean
 
 
 def with_w_avg(task: Task, variables: Any, batch_mean: Array) -> Any:
@@ -121,16 +127,14 @@ def with_w_avg(task: Task, variables: Any, batch_mean: Array) -> Any:
 
 
 def g_main(
-    task: Task, state: TrainState, _: Batch, draws: tuple[Latents, Amounts | None]
+    task: Task, state: TrainState, _: Batch, draws: tuple[Fakes, Amounts | None]
 ) -> tuple[TrainState, Metrics]:
     """The generator learns to raise D's logits."""
 
     def loss_fn(params: Any, batch: Any) -> tuple[Array, tuple[Metrics, Array]]:
-        latents, amounts = batch
-        variables = {**state.generator, "params": params}
-        ws, w_mean = map_latents(task, variables, latents)
-        images = synthesize(task, variables, ws)
-        logits = discriminate(task, state.discriminator["params"], images, latents.c, amounts)
+        fakes, amounts = batch
+        images, w_mean = paint(task, {**state.generator, "params": params}, fakes)
+        logits = discriminate(task, state.discriminator["params"], images, fakes.c, amounts)
         loss = losses.generator_loss(logits)
         metrics = {
             "loss/g": loss,
@@ -148,28 +152,29 @@ def g_main(
     return state.replace(generator=generator, g_optimizer=optimizer_state), metrics
 
 
-def path_length_draws(streams: Streams) -> tuple[Latents, Array]:
-    """Latents and noise of fewer images than a batch has: [n, ...]."""
+def path_length_draws(streams: Streams) -> tuple[Fakes, Array]:
+    """Fakes and noise of fewer images than a batch has: [n, ...]."""
     shrink = streams.task.recipe.path_length_batch_shrink
-    return streams.latents("path_length", shrink), streams.noise("path_length", shrink)
+    return streams.fakes("path_length", shrink), streams.noise("path_length", shrink)
 
 
 def g_path_length(
-    task: Task, state: TrainState, _: Batch, draws: tuple[Latents, Array]
+    task: Task, state: TrainState, _: Batch, draws: tuple[Fakes, Array]
 ) -> tuple[TrainState, Metrics]:
     """Path-length regularisation; the loss counts for all steps of its interval.
 
     The penalty of each length depends on all of them: they come first, then the gradients.
     """
     recipe = task.recipe
-    latents, noise = draws
+    fakes, noise = draws
     noise = noise / math.sqrt(noise.shape[1] * noise.shape[2])
 
     def lengths_of(params: Any, batch: Any) -> tuple[Array, Array]:
-        latents, noise = batch
+        fakes, noise = batch
         variables = {**state.generator, "params": params}
-        ws, w_mean = map_latents(task, variables, latents)
-        return losses.path_lengths(lambda ws: synthesize(task, variables, ws), ws, noise), w_mean
+        ws, w_mean = map_latents(task, variables, fakes)
+        images_of = functools.partial(synthesize, task, variables, y=fakes.y, x=fakes.x)
+        return losses.path_lengths(images_of, ws, noise), w_mean
 
     def loss_of(lengths: Array) -> tuple[Array, tuple[Array, Array]]:
         penalty, mean = losses.path_length_penalty(
@@ -179,7 +184,7 @@ def g_path_length(
         return loss * recipe.path_length_interval, (loss, mean)
 
     params = state.generator["params"]
-    batch = (latents, noise)
+    batch = (fakes, noise)
     if task.layout.microbatches == 1:
         lengths, pullback, w_mean = jax.vjp(
             functools.partial(lengths_of, batch=batch), params, has_aux=True
@@ -214,16 +219,16 @@ def d_main(
     task: Task,
     state: TrainState,
     batch: Batch,
-    draws: tuple[Latents, Amounts | None, Amounts | None],
+    draws: tuple[Fakes, Amounts | None, Amounts | None],
 ) -> tuple[TrainState, Metrics]:
     """The discriminator learns to tell reals from the updated generator's fakes."""
 
     def loss_fn(params: Any, batch: Any) -> tuple[Array, Metrics]:
-        reals, latents, of_fakes, of_reals = batch
-        ws, _ = map_latents(task, state.generator, latents)
-        fakes = jax.lax.stop_gradient(synthesize(task, state.generator, ws))
+        reals, fakes, of_fakes, of_reals = batch
+        images, _ = paint(task, state.generator, fakes)
+        images = jax.lax.stop_gradient(images)
         # Two calls: the minibatch statistics of fakes and reals must not mix.
-        fake_logits = discriminate(task, params, fakes, latents.c, of_fakes)
+        fake_logits = discriminate(task, params, images, fakes.c, of_fakes)
         real_logits = discriminate(task, params, reals.images, reals.labels, of_reals)
         loss = losses.discriminator_loss(real_logits, fake_logits)
         metrics = {
@@ -329,7 +334,7 @@ PHASES = (
         "G main",
         interval=lambda recipe: 1,
         changes=("generator", "g_optimizer"),
-        draws=lambda streams: (streams.latents("g_main"), streams.amounts("g_main")),
+        draws=lambda streams: (streams.fakes("g_main"), streams.amounts("g_main")),
         function=g_main,
     ),
     Phase(
@@ -344,7 +349,7 @@ PHASES = (
         interval=lambda recipe: 1,
         changes=("discriminator", "d_optimizer", "augment"),
         draws=lambda streams: (
-            streams.latents("d_main"),
+            streams.fakes("d_main"),
             streams.amounts("d_main_fakes"),
             streams.amounts("d_main_reals"),
         ),

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from creps_jax import rng, sharding
-from creps_jax.training.draws import Latents
-from creps_jax.training.layout import synthesize
-from creps_jax.training.phases import map_latents
+from creps_jax.training.draws import Fakes, training_grid
+from creps_jax.training.phases import paint
 from creps_jax.training.state import Task
 
 GRID_PX = (1024, 2048)  # About the height and width of a grid.
@@ -58,14 +57,13 @@ def _fakes(task: Task, variables: Any) -> jax.Array:
     classes = config.num_classes
     c = jax.nn.one_hot(jnp.arange(count) % max(classes, 1), classes)
 
-    def one(latents: Latents) -> jax.Array:
-        batch_of_one = Latents(latents.z[None, :], latents.c[None, :])
-        ws, _ = map_latents(task, variables, batch_of_one)
-        image = synthesize(task, variables, ws)[0]
-        return jnp.clip(image * 127.5 + 128.0, min=0.0, max=255.0).astype(jnp.uint8)
+    def one(fake: Fakes) -> jax.Array:
+        batch_of_one = jax.tree.map(lambda x: x[None, :], fake)
+        images, _ = paint(task, variables, batch_of_one)
+        return jnp.clip(images[0] * 127.5 + 128.0, min=0.0, max=255.0).astype(jnp.uint8)
 
     # One after the other: memory does not grow with the grid.
-    images = jax.lax.map(one, Latents(z, c))
+    images = jax.lax.map(one, Fakes(z, c, *training_grid(config.shape, count)))
     return sharding.constrain(task.mesh, "state", images)  # Whole in every process.
 
 

@@ -248,10 +248,8 @@ def test_lines_of_a_position_are_its_own():
 
     @jax.jit
     def both_lines(t):
-        return (
-            module.apply(variables, WS, t, method="row_lines"),
-            module.apply(variables, WS, t, method="column_lines"),
-        )
+        images = module.apply(variables, WS, method="images")
+        return jax.vmap(biline.row_and_column_lines, (biline.IMAGES, None, None))(images, t, t)
 
     def lines(t):
         return jax.tree.map(np.asarray, both_lines(t))
@@ -332,13 +330,12 @@ def test_every_layer_takes_its_own_latent():
 def test_lines_take_all_latents_but_the_last_and_pixels_the_last_alone():
     module, variables = generator()
     t = positions(0, 3, 3, 16)
-    fixed = normal(1, 3, 2, THICKNESS, BILINE)
+    fixed = normal(3, 2, THICKNESS, BILINE)
 
     def outputs(w):
-        ws = w[None]
-        rows = module.apply(variables, ws, t, method="row_lines")
-        pixels = module.apply(variables, ws, fixed, fixed, method="compose")
-        return [rows[:, :, 0], rows[:, :, 1], pixels]
+        image = module.apply(variables, w, method="image")
+        rows = biline.lines(image, t, np.zeros(3, np.int32))
+        return [rows[:, 0], rows[:, 1], biline.pixels(image, fixed, fixed)]
 
     # Bi-line k is the sum over the blocks up to 2^(k + 3).
     first, second, pixels = latents_in_use(outputs, 7)

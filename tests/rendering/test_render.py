@@ -17,7 +17,7 @@ import creps_jax
 from creps_jax.config import GeneratorConfig
 from creps_jax.model import coordinates, layers
 from creps_jax.model.generator import Generator
-from creps_jax.rendering import latents, programs, small, warp
+from creps_jax.rendering import folded, latents, programs, small, warp
 from creps_jax.rendering import render as module
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.render import resolve_window, to_uint8
@@ -155,7 +155,7 @@ def test_no_device_waits_for_another_one(model):
     painter = Painter(*model, devices=jax.devices())
     image, mesh = painter.image(painter.latents(0)), painter.mesh
     t = np.zeros(mesh.size * TILE, np.float32)
-    lines = np.zeros((len(t), *module.biline.line_shape(image)), np.float32)
+    lines = np.zeros((len(t), *folded.line_shape(image)), np.float32)
     rows, columns = (lines[: TILE * n] for n in mesh.devices.shape)
     axis = np.zeros(len(t), np.int32)
     for function, arguments in [
@@ -173,7 +173,7 @@ def test_float32_products_are_float32_on_accelerators_too(model, precision):
     """Whichever thread compiles them: a context of the caller's would not reach it."""
     painter = Painter(*model, devices=jax.devices()[:1], precision=precision)
     image, mesh, t = painter.image(painter.latents(0)), painter.mesh, np.zeros(TILE, np.float32)
-    lines = np.zeros((TILE, *module.biline.line_shape(image)), np.float32)
+    lines = np.zeros((TILE, *folded.line_shape(image)), np.float32)
     table, place, share = lines, np.zeros((TILE, TILE), np.int32), np.zeros((TILE, TILE), "f4")
     for function, arguments in [
         (programs.lines_on(mesh), (image, t, np.zeros(TILE, np.int32))),
@@ -324,7 +324,7 @@ def test_bfloat16_is_close_and_keeps_positions_and_phases_float32(model, painter
     error = np.sqrt(np.mean((paint(coarse, 0, FRAME) - whole) ** 2))
     assert 0 < error < 0.03 * whole.std()
     t = np.zeros(TILE, np.float32)
-    program = str(jax.make_jaxpr(module.biline.image_lines)(image, t, np.zeros(TILE, np.int32)))
+    program = str(jax.make_jaxpr(module.biline.lines)(image, t, np.zeros(TILE, np.int32)))
     waves = re.findall(r":(\w+)\[[\d,]+\] = (?:sin|cos) ", program)
     assert len(waves) == 2 and set(waves) == {"f32"}
     assert "bf16" in program

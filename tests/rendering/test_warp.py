@@ -46,9 +46,8 @@ def paint(painter, map, window=None, **options):
 def exact_pixels(image, y, x):
     """Pixels whose lines are evaluated at their own positions y, x [N]: [N, channels]."""
     axis = np.zeros(y.shape, np.int32)
-    rows, columns = biline.image_lines(image, y, axis), biline.image_lines(image, x, axis + 1)
-    of_all = jax.vmap(biline.pixel, (None, None, 0, 0))
-    return of_all(image.pixels, image.pixel_styles, rows, columns)
+    rows, columns = biline.lines(image, y, axis), biline.lines(image, x, axis + 1)
+    return jax.vmap(biline.pixel, (None, 0, 0))(image, rows, columns)
 
 
 def exact(painter, map):

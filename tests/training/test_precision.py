@@ -12,10 +12,10 @@ from creps_jax.data.scenes import procedural
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.training import phases, step
-from creps_jax.training.draws import Latents
+from creps_jax.training.draws import Fakes, training_grid
 from creps_jax.training.layout import synthesize
-from creps_jax.training.loop import compute_dtype, with_fixed_precision
 from creps_jax.training.state import Task, init_state
+from creps_jax.training.task import compute_dtype, with_fixed_precision
 from experiments.kill_hunt import tiny_config
 
 STEPS = 160
@@ -85,17 +85,18 @@ def test_only_products_of_lines_pixels_and_convolutions_are_in_the_compute_dtype
     task = task_in(dtype)
     state = jax.eval_shape(lambda: init_state(task))
     size, _ = CONFIG.data.shape
-    latents = Latents(jnp.zeros((2, CONFIG.generator.z_dim)), jnp.zeros((2, 0)))
+    grid = training_grid((size, size), 2)
+    fakes = Fakes(jnp.zeros((2, CONFIG.generator.z_dim)), jnp.zeros((2, 0)), *grid)
     images = jnp.zeros((2, size, size, CONFIG.data.image_channels))
 
     def mapping(variables):
-        return phases.map_latents(task, variables, latents)
+        return phases.map_latents(task, variables, fakes)
 
     def synthesis(variables, ws):
-        return synthesize(task, variables, ws)
+        return synthesize(task, variables, ws, *grid)
 
     def judgement(variables):
-        return task.discriminator.apply(variables, images, latents.c)
+        return task.discriminator.apply(variables, images, fakes.c)
 
     ws = jnp.zeros((2, CONFIG.generator.num_ws, CONFIG.generator.w_dim))
     highest = (jax.lax.Precision.HIGHEST,) * 2

@@ -22,10 +22,12 @@ from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh, named
 from creps_jax.training import memory, phases, programs, step
+from creps_jax.training.draws import training_grid
 from creps_jax.training.layout import synthesize
-from creps_jax.training.loop import make_task, to_devices
+from creps_jax.training.loop import to_devices
 from creps_jax.training.optimizer import discriminator_optimizer
 from creps_jax.training.state import AugmentState, Task, init_state
+from creps_jax.training.task import make_task
 from experiments.kill_hunt import tiny_config
 
 BATCH = 16
@@ -173,12 +175,29 @@ def test_strips_of_pixels_take_memory_for_one_of_them():
         task = task_on(1, layout=LayoutConfig(pixel_strips=strips))
 
         def loss(variables, ws):
-            return synthesize(task, variables, ws).sum()
+            return synthesize(task, variables, ws, *training_grid(SHAPE, 4)).sum()
 
         program = jax.jit(jax.grad(loss, argnums=1)).lower(state.generator, ws).compile()
         return program.memory_analysis().temp_size_in_bytes
 
     assert bytes_of(SHAPE[0]) < 0.5 * bytes_of(1)
+
+
+def test_each_image_can_be_any_window_of_itself():
+    task, (height, width) = task_on(1), SHAPE
+    variables = trained(1)[0][0].generator
+    ws = jax.random.normal(jax.random.key(1), (2, GENERATOR.num_ws, GENERATOR.w_dim))
+    y, x = (np.asarray(t) for t in training_grid(SHAPE, 2))
+    paint = jax.jit(functools.partial(synthesize, task, variables, ws))
+    whole = paint(y, x)
+    corners = ((0, width // 2), (height // 2, 0))  # of the two images' windows, px
+    window = paint(
+        np.stack([y[0, top : top + height // 2] for top, _ in corners]),
+        np.stack([x[0, left : left + width // 2] for _, left in corners]),
+    )
+    for image, part, (top, left) in zip(whole, window, corners, strict=True):
+        crop = image[top : top + height // 2, left : left + width // 2]
+        np.testing.assert_allclose(part, crop, rtol=0, atol=1e-5)
 
 
 def test_regularisations_come_at_their_intervals_and_leave_their_biases_alone():
