@@ -17,6 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from creps_jax.model import convolution
+from creps_jax.model.convolution import precision_of
+
 Array = jax.Array
 Parameters = dict[str, Any]
 Initials = dict[str, Any]  # Like Parameters, with an Initial in the place of each array.
@@ -96,18 +99,13 @@ def cast(p: Any, dtype: Any) -> Any:
     return jax.tree_util.tree_map_with_path(cast_weight, p)
 
 
-def _precision(dtype: Any) -> jax.lax.Precision:
-    """Accelerators multiply float32 numbers in fewer bits unless told not to."""
-    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
-
-
 def product(x: Array, weight: Array) -> Array:
     """x [I] @ weight [I, O] in the weight's dtype, accumulated in float32: [O]."""
     return jax.lax.dot_general(
         x.astype(weight.dtype),
         weight,
         (((0,), (0,)), ((), ())),
-        precision=_precision(weight.dtype),
+        precision=precision_of(weight.dtype),
         preferred_element_type=jnp.float32,
     )
 
@@ -205,77 +203,9 @@ def init_conv(size: int, fan_in: int, fan_out: int) -> Initials:
 def conv(weight: Array, x: Array, stride: int = 1, padding: str = "SAME") -> Array:
     """Equalised convolution without bias: x * (weight / sqrt(I kh kw)), NHWC, float32."""
     gain = 1.0 / math.sqrt(math.prod(weight.shape[:3]))
-    # JAX cannot differentiate a convolution whose result has another dtype than its factors.
-    return _conv(stride, padding, x.astype(weight.dtype), weight * gain).astype(jnp.float32)
-
-
-def _plain_conv(stride: int, padding: str, x: Array, weight: Array) -> Array:
-    return jax.lax.conv_general_dilated(
-        x,
-        weight,
-        (stride, stride),
-        padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=_precision(weight.dtype),
-    )
-
-
-# The first and second derivatives of y = conv(x, weight) are conv itself and the two gradients of
-# sum(u * y), where u has the shape of y, [N, H', W', O]. JAX's own rules derive R1 through a
-# strided conv from maps with zeros between their pixels: five times the time at church.py's widths
-# on a CPU.
-
-
-def _filter_gradient(stride: int, padding: str, x: Array, u: Array, weight: Array) -> Array:
-    """d sum(u * y) / d weight, [kh, kw, I, O]; it does not depend on the weight's values."""
-    return jax.linear_transpose(functools.partial(_plain_conv, stride, padding, x), weight)(u)[0]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _input_gradient(stride: int, padding: str, x: Any, u: Array, weight: Array) -> Array:
-    """d sum(u * y) / d x, [N, H, W, I]; x is given as its shape and dtype."""
-    conv = functools.partial(_plain_conv, stride, padding, weight=weight)
-    return jax.linear_transpose(conv, x)(u)[0]
-
-
-def _input_gradient_forward(*inputs: Any) -> tuple[Array, tuple[Array, Array]]:
-    return _input_gradient(*inputs), inputs[3:]
-
-
-def _input_gradient_backward(
-    stride: int, padding: str, _: Any, factors: tuple[Array, Array], x: Array
-) -> tuple[Array, Array]:
-    u, weight = factors
-    return (
-        _conv(stride, padding, x, weight),
-        _filter_gradient(stride, padding, x, u, weight),
-    )
-
-
-_input_gradient.defvjp(_input_gradient_forward, _input_gradient_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _conv(stride: int, padding: str, x: Array, weight: Array) -> Array:
-    return _plain_conv(stride, padding, x, weight)
-
-
-def _conv_forward(*inputs: Any) -> tuple[Array, tuple[Array, Array]]:
-    return _conv(*inputs), inputs[2:]
-
-
-def _conv_backward(
-    stride: int, padding: str, factors: tuple[Array, Array], u: Array
-) -> tuple[Array, Array]:
-    x, weight = factors
-    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    return (
-        _input_gradient(stride, padding, shape, u, weight),
-        _filter_gradient(stride, padding, x, u, weight),
-    )
-
-
-_conv.defvjp(_conv_forward, _conv_backward)
+    # A convolution's derivatives have the dtype of its factors.
+    y = convolution.convolve(x.astype(weight.dtype), weight * gain, stride, padding)
+    return y.astype(jnp.float32)
 
 
 def activate(p: Parameters, x: Array, gain: float = 1.0) -> Array:

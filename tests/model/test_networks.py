@@ -552,12 +552,26 @@ def test_derivatives_of_conv_are_those_of_the_plain_convolution(stride, padding)
     penalties = [quick_jit(jax.grad(r1_through(f), argnums=(0, 1))) for f in (ours, plain)]
     for derivative, expected in zip(*(f(weight, x) for f in penalties), strict=True):
         assert_close(derivative, expected)
+    # Forward over reverse over reverse.
+    towards = normal(3, 3, 2, 4, seed=5), normal(2, 7, 7, 2, seed=6)
+    changes = [
+        quick_jit(lambda at, f=f: jax.jvp(jax.grad(r1_through(f)), at, towards)[1])
+        for f in (ours, plain)
+    ]
+    assert_close(*(f((weight, x)) for f in changes))
     # Third derivatives go through the rules of the second ones.
     thirds = [
         quick_jit(jax.grad(lambda weight, x, f=f: jax.grad(r1_through(f))(weight, x).sum()))
         for f in (ours, plain)
     ]
     assert_close(*(f(weight, x) for f in thirds))
+
+
+def test_convolutions_of_several_sets_of_maps_are_each_ones():
+    weight, xs = normal(3, 3, 2, 4, seed=3), normal(3, 2, 7, 7, 2)
+    both = quick_jit(jax.vmap(lambda x: layers.conv(weight, x), 0))(xs)
+    for x, y in zip(xs, both, strict=True):
+        assert_close(y, layers.conv(weight, x))
 
 
 def test_no_filter_gradient_of_r1_reads_feature_maps_with_inserted_zeros():
