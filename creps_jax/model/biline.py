@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from creps_jax.model import layers
+from creps_jax.model import layers, ops
 from creps_jax.model.layers import Array, Parameters
 
 Styles = dict[str, Any]
@@ -48,6 +48,18 @@ def image(freqs: Array, lines: Parameters, pixels: Parameters, w: Array) -> Imag
     return Image(freqs, lines, line_styles(lines, w), pixels, pixel_styles(pixels, w))
 
 
+def in_dtype(image: Image, dtype: Any) -> Image:
+    """The image computed in dtype, but for its waves: see ops.py."""
+    lines, line_styles, pixels, pixel_styles = ops.in_dtype(image[1:], dtype)
+    line_styles["table"] = image.line_styles["table"]
+    return Image(image.freqs, lines, line_styles, pixels, pixel_styles)
+
+
+def dtype_of(image: Image) -> Any:
+    """The dtype that an image is computed in."""
+    return image.pixels["rgb"]["weight"].dtype
+
+
 # One line position.
 
 
@@ -57,7 +69,8 @@ def encoding_table(p: Parameters, w: Array) -> Array:
     table = weight * reshape(affine(w_0)) / sqrt(C), weight [C, 2R].
     """
     channels, lines = p["weight"].shape
-    table = p["weight"] * layers.linear(p["affine"], w).reshape(channels, lines)
+    with ops.in_float32("styles"):
+        table = p["weight"] * layers.linear(p["affine"], w).reshape(channels, lines)
     table = table / math.sqrt(channels)
     return jnp.stack(jnp.split(table, 2, axis=1))
 
@@ -102,13 +115,15 @@ def line(image: Image, t: Array, axis: Array) -> Array:
     projection = jax.vmap(layers.projection, (None, None, 0))
 
     x = encode(image.freqs, jnp.where(axis == 0, *styles["table"]), t)
+    x = x.astype(dtype_of(image))
     x = modulated(p["block_4"], styles["block_4"], x)
     biline, running = [], 0.0
     for block, style in zip(p["blocks"], styles["blocks"], strict=True):
         x = modulated(block["layer_0"], style["layer_0"], x)
         x = modulated(block["layer_1"], style["layer_1"], x)
-        running = running + projection(block["to_biline"], style["to_biline"], x)
-        biline.append(running * math.sqrt(0.5))
+        projected = projection(block["to_biline"], style["to_biline"], x)
+        running = running + projected.astype(jnp.float32)
+        biline.append((running * math.sqrt(0.5)).astype(x.dtype))
     return jnp.stack(biline)
 
 
@@ -138,17 +153,17 @@ def compose(row: Array, column: Array) -> Array:
 def decode(decoder: list[Parameters], f: Array) -> Array:
     """Four equalised linear layers with lrelu, B -> 2B -> 4B -> 2B -> B, of ONE pixel: [B]."""
     for p in decoder:
-        f = layers.lrelu(layers.linear(p, f))
+        f = ops.lrelu(layers.linear(p, f))
     return f
 
 
 def refine(p: Parameters, styles: Styles, f: Array) -> Array:
     """Colour of ONE pixel: f [B] -> [channels]; linear, plus two modulated blocks' to-RGB."""
-    rgb = layers.linear(p["rgb"], f)
+    rgb = layers.linear(p["rgb"], f).astype(jnp.float32)
     for block, style in zip(p["refine"], styles["refine"], strict=True):
         f = layers.modulated(block["layer_0"], style["layer_0"], f)
         f = layers.modulated(block["layer_1"], style["layer_1"], f)
-        rgb = rgb + layers.projection(block["to_rgb"], style["to_rgb"], f)
+        rgb = rgb + layers.projection(block["to_rgb"], style["to_rgb"], f).astype(jnp.float32)
     return rgb
 
 
@@ -157,7 +172,8 @@ def pixel(image: Image, row: Array, column: Array) -> Array:
 
     f = decoder_k(f + compose(row_k, column_k)) for k = 0, ..., K-1 from f = 0, then refined.
     """
-    f = jnp.zeros(row.shape[-1])
+    row, column = ops.in_dtype((row, column), dtype_of(image))
+    f = jnp.zeros(row.shape[-1], row.dtype)
     for k, decoder in enumerate(image.pixels["decoders"]):
         f = decode(decoder, f + compose(row[k], column[k]))
     return refine(image.pixels, image.pixel_styles, f)
@@ -167,7 +183,7 @@ def pixel(image: Image, row: Array, column: Array) -> Array:
 
 
 def lines(image: Image, t: Array, axis: Array) -> Array:
-    """Bi-lines at positions t [L], axis [L] (0: row, 1: column): float32 [L, K, R, B]."""
+    """Bi-lines at positions t [L], axis [L] (0: row, 1: column): [L, K, R, B]."""
     return jax.vmap(line, (None, 0, 0))(image, t, axis)
 
 

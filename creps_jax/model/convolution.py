@@ -22,9 +22,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from creps_jax.model.ops import precision_of
 
 Array = jax.Array
 
@@ -41,11 +42,6 @@ class Form(NamedTuple):
 def convolve(x: Array, w: Array, stride: int, padding: str) -> Array:
     """The correlation of maps with a filter: every stride-th of [N, H, W, I] -> [N, H', W', O]."""
     return _convolve.bind(x, w, form=Form(stride, padding, x.shape[1:3], w.shape[:2]))
-
-
-def precision_of(dtype: Any) -> jax.lax.Precision:
-    """Accelerators multiply float32 numbers in fewer bits unless told not to."""
-    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
 
 
 def _plain_convolve(x: Array, w: Array, *, form: Form) -> Array:

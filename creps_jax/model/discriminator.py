@@ -4,6 +4,7 @@ Shapes: images [N, H, W, channels] in [-1, 1], H = h 2^k, W = w 2^k; c [N, num_c
 one-hot, num_classes may be 0; logits [N]. Feature maps are NHWC; the epilogue flattens H, W, C.
 """
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from creps_jax.config import DiscriminatorConfig
-from creps_jax.model import layers
+from creps_jax.model import layers, ops
 from creps_jax.model.layers import Array, Initials, Parameters
 
 
@@ -45,9 +46,9 @@ def init_discriminator(config: DiscriminatorConfig) -> Initials:
 def apply_block(p: Parameters, x: Array) -> Array:
     """[N, h, w, C] -> [N, h/2, w/2, C']: residual block, both branches times sqrt(1/2)."""
     half = math.sqrt(0.5)
-    skip = layers.conv(p["skip"]["weight"], layers.blur(x, padding=1, stride=2)) * half
+    skip = layers.conv(p["skip"]["weight"], ops.blur(x, padding=1, stride=2)) * half
     x = layers.activate(p["conv_0"], layers.conv(p["conv_0"]["weight"], x))
-    x = layers.blur(x, padding=2)
+    x = ops.blur(x, padding=2)
     x = layers.conv(p["conv_1"]["weight"], x, stride=2, padding="VALID")
     return skip + layers.activate(p["conv_1"], x, gain=half)
 
@@ -59,7 +60,7 @@ def outside_slope(params: Any) -> Any:
 
 
 class Discriminator(nn.Module):
-    """images, c -> logits. dtype: of the factors of convolutions; all else is float32 always."""
+    """images, c -> logits. dtype: what it is computed in, but for what ops.FLOAT32 lists."""
 
     config: DiscriminatorConfig
     dtype: Any = jnp.float32
@@ -72,17 +73,19 @@ class Discriminator(nn.Module):
 
     def __call__(self, images: Array, c: Array) -> Array:
         """images [N, H, W, channels], c [N, num_classes] -> logits [N]."""
-        p = layers.cast({k: self.p[k] for k in ("from_rgb", "blocks", "conv")}, self.dtype)
+        inner = ("from_rgb", "blocks", "conv", "fc")
+        p = ops.in_dtype({name: self.p[name] for name in inner}, self.dtype)
         x = layers.activate(p["from_rgb"], layers.conv(p["from_rgb"]["weight"], images))
         for block in p["blocks"]:
             x = apply_block(block, x)
         x = layers.minibatch_std(x, self.config.mbstd_group_size)
         x = layers.activate(p["conv"], layers.conv(p["conv"]["weight"], x))
-        return jax.vmap(self.judge)(x.reshape(x.shape[0], -1), c)
+        x = jax.vmap(functools.partial(layers.linear, p["fc"]))(x.reshape(x.shape[0], -1))
+        with ops.in_float32("logits"):
+            return jax.vmap(self.judge)(ops.lrelu(x).astype(jnp.float32), c)
 
-    def judge(self, features: Array, c: Array) -> Array:
-        """Epilogue of ONE image: features [h * w * width], c [num_classes] -> logit []."""
-        x = layers.lrelu(layers.linear(self.p["fc"], features))
+    def judge(self, x: Array, c: Array) -> Array:
+        """The logit [] of ONE image from its features [width] and c [num_classes]."""
         x = layers.linear(self.p["out"], x)
         if not self.config.num_classes:
             return x[0]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from creps_jax.config import GeneratorConfig
-from creps_jax.model import biline, layers
+from creps_jax.model import biline, layers, ops
 from creps_jax.model.layers import Array, Initials
 
 Variables = dict[str, Any]
@@ -46,7 +46,8 @@ class Mapping(nn.Module):
                 x = jnp.concatenate([x, layers.normalize(layers.linear(self.embed, c))])
             return layers.mapping_stack(self.stack, x)
 
-        return jax.vmap(one)(z, c)
+        with ops.in_float32("mapping"):
+            return jax.vmap(one)(z, c)
 
     def truncate(self, w: Array, psi: float, cutoff: int | None) -> Array:
         """w [N, w_dim] -> ws [N, num_ws, w_dim]: w_avg + psi (w - w_avg) in the first cutoff."""
@@ -153,8 +154,7 @@ def outside_slope(params: Any) -> Any:
 class Generator(nn.Module):
     """The whole generator; every stage can be applied on its own (`method=`).
 
-    dtype: of the factors of the products of lines and pixels; sums, positions, phases, styles and
-    the mapping are float32 always.
+    dtype: what lines and pixels are computed in, but for what ops.FLOAT32 lists.
     """
 
     config: GeneratorConfig
@@ -179,7 +179,7 @@ class Generator(nn.Module):
 
     def images(self, ws: Array) -> biline.Image:
         """The images of ws [N, num_ws, w_dim], to be vmapped over biline.IMAGES, in self.dtype."""
-        return layers.cast(jax.vmap(self.image, out_axes=biline.IMAGES)(ws), self.dtype)
+        return biline.in_dtype(jax.vmap(self.image, out_axes=biline.IMAGES)(ws), self.dtype)
 
     def synthesize(self, ws: Array, y: Array, x: Array) -> Array:
         """Images at rows y [H] and columns x [W]: [N, H, W, channels], about [-1, 1]."""

@@ -2,29 +2,25 @@
 
 Parameters are plain dicts: a linear layer is {'weight': [I, O], 'bias': [O]}, a modulated one has
 in addition 'affine', the linear layer that makes its style. Vector layers take ONE vector [I];
-callers vmap them over whatever else there is. Feature maps are NHWC, filters HWIO. Everything is
-float32 but the factors of products whose weight is not: see `cast`.
+callers vmap them over whatever else there is. Feature maps are NHWC, filters HWIO. A layer computes
+in the dtype of its parameters: see ops.py.
 
 Notation: x input, w latent, s style, d demodulation, I fan-in, O fan-out.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from creps_jax.model import convolution
-from creps_jax.model.convolution import precision_of
+from creps_jax.model.ops import CLIP, in_float32, limited, lrelu, product
 
 Array = jax.Array
 Parameters = dict[str, Any]
 Initials = dict[str, Any]  # Like Parameters, with an Initial in the place of each array.
-
-CLIP = 256.0  # Activations of modulated and convolutional layers stay within +-CLIP.
 
 
 class Initial(NamedTuple):
@@ -56,58 +52,9 @@ def initializer(initials: Any) -> Callable[[Array], Any]:
     return lambda key: initialize(key, initials)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def lrelu(x: Array, gain: float = 1.0, limit: float = math.inf) -> Array:
-    """leaky_relu(x, 0.2) * sqrt(2) * gain, within +-limit; sqrt(2) keeps a normal input's variance.
-
-    Its derivative is taken from its result, which the next layer keeps anyway: so no gradient
-    needs x, and an activation is in memory once.
-    """
-    y = jax.lax.max(x, 0.2 * x) * (math.sqrt(2.0) * gain)
-    return y if limit == math.inf else limited(y, limit)
-
-
-@lrelu.defjvp
-def _lrelu_jvp(
-    gain: float, limit: float, primals: tuple[Array], tangents: tuple[Array]
-) -> tuple[Array, Array]:
-    y = lrelu(*primals, gain, limit)
-    above, below = (jax.lax.full_like(y, k * math.sqrt(2.0) * gain) for k in (1.0, 0.2))
-    slope = jax.lax.select(y >= 0.0, above, below)
-    if limit != math.inf:
-        slope = jax.lax.select(jax.lax.abs(y) < limit, slope, jax.lax.full_like(y, 0.0))
-    return y, tangents[0] * slope
-
-
-def limited(x: Array, limit: float = CLIP) -> Array:
-    """x within +-limit."""
-    bound = np.asarray(limit, x.dtype)  # A Python number would take JAX's default dtype.
-    return jax.lax.clamp(-bound, x, bound)
-
-
 def normalize(x: Array) -> Array:
     """x [C] divided by its root mean square: x / sqrt(mean(x^2) + 1e-8)."""
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x)) + 1e-8)
-
-
-def cast(p: Any, dtype: Any) -> Any:
-    """The parameters with their weights in dtype: `product` and `conv` multiply in a weight's."""
-
-    def cast_weight(path: tuple[Any, ...], leaf: Array) -> Array:
-        return leaf.astype(dtype) if path[-1] == jax.tree_util.DictKey("weight") else leaf
-
-    return jax.tree_util.tree_map_with_path(cast_weight, p)
-
-
-def product(x: Array, weight: Array) -> Array:
-    """x [I] @ weight [I, O] in the weight's dtype, accumulated in float32: [O]."""
-    return jax.lax.dot_general(
-        x.astype(weight.dtype),
-        weight,
-        (((0,), (0,)), ((), ())),
-        precision=precision_of(weight.dtype),
-        preferred_element_type=jnp.float32,
-    )
 
 
 # Equalised linear: y = x @ (weight * lr / sqrt(I)) + bias * lr.
@@ -163,9 +110,10 @@ def init_modulated(fan_in: int, fan_out: int, w_dim: int) -> Initials:
 
 def style(p: Parameters, w: Array) -> Style:
     """w [w_dim] -> s = affine(w), d = 1 / sqrt(sum_i (weight[i,o] s[i])^2 + 1e-8)."""
-    scale = linear(p["affine"], w)
-    power = product(jnp.square(scale), jnp.square(p["weight"]))
-    return Style(scale, jax.lax.rsqrt(power + 1e-8))
+    with in_float32("styles"):
+        scale = linear(p["affine"], w)
+        power = product(jnp.square(scale), jnp.square(p["weight"]))
+        return Style(scale, jax.lax.rsqrt(power + 1e-8))
 
 
 def modulated(p: Parameters, style: Style | None, x: Array) -> Array:
@@ -178,7 +126,8 @@ def modulated(p: Parameters, style: Style | None, x: Array) -> Array:
 
 def projection_style(p: Parameters, w: Array) -> Array:
     """The style of a to-bi-line or to-RGB layer: s = affine(w) / sqrt(I), [I]."""
-    return linear(p["affine"], w) / math.sqrt(p["weight"].shape[0])
+    with in_float32("styles"):
+        return linear(p["affine"], w) / math.sqrt(p["weight"].shape[0])
 
 
 def projection(p: Parameters, scale: Array | None, x: Array) -> Array:
@@ -201,32 +150,14 @@ def init_conv(size: int, fan_in: int, fan_out: int) -> Initials:
 
 
 def conv(weight: Array, x: Array, stride: int = 1, padding: str = "SAME") -> Array:
-    """Equalised convolution without bias: x * (weight / sqrt(I kh kw)), NHWC, float32."""
+    """Equalised convolution without bias: x * (weight / sqrt(I kh kw)), NHWC."""
     gain = 1.0 / math.sqrt(math.prod(weight.shape[:3]))
-    # A convolution's derivatives have the dtype of its factors.
-    y = convolution.convolve(x.astype(weight.dtype), weight * gain, stride, padding)
-    return y.astype(jnp.float32)
+    return convolution.convolve(x.astype(weight.dtype), weight * gain, stride, padding)
 
 
 def activate(p: Parameters, x: Array, gain: float = 1.0) -> Array:
     """lrelu(x + bias) * gain, clipped to +-256 * gain, NHWC."""
     return lrelu(x + p["bias"][None, None, None, :], gain, CLIP * gain)
-
-
-def blur(x: Array, padding: int, stride: int = 1) -> Array:
-    """Zero-pad both sides, filter with outer([1, 3, 3, 1]) / 64, keep every stride-th: NHWC.
-
-    Written as two sums of shifted slices: depthwise convolutions are slow on many devices.
-    """
-    sides = (padding, padding, 0)
-    x = jax.lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), sides, sides, (0, 0, 0)))
-    for axis in (1, 2):
-        last = x.shape[axis] - 3
-        x = sum(
-            tap * jax.lax.slice_in_dim(x, k, k + last, stride, axis)
-            for k, tap in enumerate((0.125, 0.375, 0.375, 0.125))
-        )
-    return x
 
 
 def minibatch_std(x: Array, group_size: int) -> Array:
@@ -237,8 +168,8 @@ def minibatch_std(x: Array, group_size: int) -> Array:
     """
     n, h, w, c = x.shape
     group = min(group_size, n)
-    groups = x.reshape(group, n // group, h, w, c)
+    groups = x.astype(jnp.float32).reshape(group, n // group, h, w, c)
     deviation = groups - groups.mean(axis=0, keepdims=True)
     std = jnp.sqrt(jnp.square(deviation).mean(axis=0) + 1e-8).mean(axis=(1, 2, 3))
-    feature = jnp.tile(std, group)[:, None, None, None]
+    feature = jnp.tile(std, group)[:, None, None, None].astype(x.dtype)
     return jnp.concatenate([x, jnp.broadcast_to(feature, (n, h, w, 1))], axis=-1)

@@ -1,33 +1,30 @@
 """An image whose latent is in its weights: per position and pixel only the products are left."""
 
-import functools
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from creps_jax.model import layers
+from creps_jax.model import biline
 from creps_jax.model.biline import Image, Styles
 from creps_jax.model.layers import Array, Parameters, Style
 
 
 def fold(image: Image, dtype: Any) -> Image:
-    """The same image; its products are computed in dtype, all else in float32."""
-    cast = functools.partial(layers.cast, dtype=dtype)
+    """The same image, computed in dtype."""
 
     def folded(p: Parameters, style: Styles) -> Parameters:
-        return {name: cast(fold_layer(p[name], style[name])) for name in style}
+        return {name: fold_layer(p[name], style[name]) for name in style}
 
     def unstyled(blocks: list[Styles]) -> list[Styles]:
         return [dict.fromkeys(style) for style in blocks]
 
     lines, of_lines = image.lines, image.line_styles
     pixels, of_pixels = image.pixels, image.pixel_styles
-    return Image(
+    whole = Image(
         freqs=image.freqs,
         lines={
-            "block_4": cast(fold_layer(lines["block_4"], of_lines["block_4"])),
+            "block_4": fold_layer(lines["block_4"], of_lines["block_4"]),
             "blocks": list(map(folded, lines["blocks"], of_lines["blocks"])),
         },
         line_styles={
@@ -36,12 +33,13 @@ def fold(image: Image, dtype: Any) -> Image:
             "blocks": unstyled(of_lines["blocks"]),
         },
         pixels={
-            "decoders": cast(pixels["decoders"]),
-            "rgb": cast(pixels["rgb"]),
+            "decoders": pixels["decoders"],
+            "rgb": pixels["rgb"],
             "refine": list(map(folded, pixels["refine"], of_pixels["refine"])),
         },
         pixel_styles={"refine": unstyled(of_pixels["refine"])},
     )
+    return biline.in_dtype(whole, dtype)
 
 
 def fold_layer(p: Parameters, style: Style | Array) -> Parameters:
@@ -54,8 +52,8 @@ def fold_layer(p: Parameters, style: Style | Array) -> Parameters:
 
 
 def in_float32(image: Image) -> Image:
-    """The image whose products are computed in float32, from the same weights."""
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), image)
+    """The image computed in float32, from the same weights."""
+    return biline.in_dtype(image, jnp.float32)
 
 
 def line_shape(image: Image) -> tuple[int, int, int]:

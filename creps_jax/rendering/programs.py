@@ -72,7 +72,7 @@ def in_parts(
 
     def part(k: jax.Array, lines: jax.Array) -> jax.Array:
         some = (jax.lax.dynamic_slice_in_dim(each, k * side, side) for each in (t, axis))
-        computed = biline.lines(image, *some)
+        computed = biline.lines(image, *some).astype(jnp.float32)
         return jax.lax.dynamic_update_slice_in_dim(lines, computed, k * side, 0)
 
     lines = jnp.zeros((len(t), *folded.line_shape(image)), jnp.float32)

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from creps_jax.model.ops import in_float32
+
 Array = jax.Array
 
 # The low-pass filter of the sym6 wavelet, normalised to sum 1.
@@ -93,7 +95,8 @@ def augment(images: Array, amounts: Amounts) -> Array:
         moved = resample(image, inverse_map(amounts, *image.shape[:2]))
         return recolour(moved, colour_matrix(amounts))
 
-    return jax.vmap(one)(images, amounts)
+    with in_float32("augmentation"):
+        return jax.vmap(one)(images, amounts)
 
 
 # Geometry of ONE image.

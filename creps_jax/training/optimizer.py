@@ -7,7 +7,7 @@ import optax
 
 from creps_jax.config import RecipeConfig
 from creps_jax.model import discriminator, generator
-from creps_jax.model.layers import limited
+from creps_jax.model.ops import limited
 
 Array = jax.Array
 

@@ -38,7 +38,9 @@ def shapes_are_made_once(monkeypatch):
     eval_shape = jax.eval_shape
 
     def remembered(init, *arguments):
-        network = init.__self__
+        network = getattr(init, "__self__", None)
+        if network is None:  # Asked within a network.
+            return eval_shape(init, *arguments)
         if network not in SHAPES:
             SHAPES[network] = eval_shape(init, *arguments)
         return SHAPES[network]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from creps_jax.config import DiscriminatorConfig, GeneratorConfig
-from creps_jax.model import biline, coordinates, layers
+from creps_jax.model import biline, coordinates, layers, ops
 from creps_jax.model.coordinates import centers, endpoints, positions
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
@@ -506,7 +506,7 @@ def test_blur_is_the_convolution_of_the_zero_padded_image(padding, stride):
         [np.einsum("nijc,ij->nc", padded[:, i : i + 4, j : j + 4], kernel) for j in columns]
         for i in rows
     ]
-    blurred = quick_jit(layers.blur, static_argnums=(1, 2))(x, padding, stride)
+    blurred = quick_jit(ops.blur, static_argnums=(1, 2))(x, padding, stride)
     assert_close(blurred, np.moveaxis(expected, 2, 0), tolerance=1e-6)
 
 
@@ -646,7 +646,7 @@ def test_convolutional_activations_are_clipped_at_256_times_the_gain():
 
 def test_lrelu_has_slope_one_fifth_below_zero_and_gain_root_two():
     x = np.array([-3.0, -0.5, 0.0, 0.5, 3.0], np.float32)
-    np.testing.assert_allclose(quick_jit(layers.lrelu)(x), np_lrelu(x), rtol=1e-6)
+    np.testing.assert_allclose(quick_jit(ops.lrelu)(x), np_lrelu(x), rtol=1e-6)
 
 
 def test_the_slope_of_lrelu_is_that_of_its_parts_and_0_beyond_the_limit():
@@ -658,7 +658,7 @@ def test_the_slope_of_lrelu_is_that_of_its_parts_and_0_beyond_the_limit():
         for f in (jax.grad, lambda g: jax.grad(lambda y: jnp.sin(jax.grad(g)(y) + y))):
             ours, expected = (
                 jax.vmap(f(lambda y, h=h: h(y, gain, limit) * y))(x)  # noqa: B023
-                for h in (layers.lrelu, plain)
+                for h in (ops.lrelu, plain)
             )
             assert_close(ours, expected)
 

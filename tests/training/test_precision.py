@@ -1,5 +1,7 @@
 """bfloat16: which products it is used in, and that a run in it learns as one in float32 does."""
 
+import functools
+
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -9,11 +11,10 @@ import pytest
 from creps_jax import sharding
 from creps_jax.config import parse
 from creps_jax.data.scenes import procedural
+from creps_jax.model import ops
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
-from creps_jax.training import phases, step
-from creps_jax.training.draws import Fakes, training_grid
-from creps_jax.training.layout import synthesize
+from creps_jax.training import phases, programs, step
 from creps_jax.training.state import Task, init_state
 from creps_jax.training.task import compute_dtype, with_fixed_precision
 from experiments.kill_hunt import tiny_config
@@ -64,56 +65,44 @@ def test_a_run_in_bfloat16_learns_as_one_in_float32_does():
     assert rounded["loss/d"][-20:].mean() < 0.95 * rounded["loss/d"][:5].mean()
 
 
-def products(task, inputs, function):
-    """(shapes, dtypes of the factors, precision) of every product that the function makes."""
-    found = []
+PRODUCTS = ("dot_general", "convolve", "input_gradient", "filter_gradient", "conv_general_dilated")
 
-    def visit(jaxpr):
-        for equation in jaxpr.eqns:
-            if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-                factors = tuple(str(v.aval.dtype) for v in equation.invars)
-                found.append((factors, equation.params["precision"]))
-            for inner in jax.extend.core.jaxprs_in_params(equation.params):
-                visit(inner)
 
-    visit(jax.make_jaxpr(function)(*inputs).jaxpr)
-    return found
+def products(jaxpr):
+    """Of every product in a program: dtypes of its factors and result, its place, its precision."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in PRODUCTS:
+            variables = (*equation.invars, *equation.outvars)
+            dtypes = {v.aval.dtype.name for v in variables}
+            yield dtypes, str(equation.source_info.name_stack), equation.params.get("precision")
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from products(inner)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_only_products_of_lines_pixels_and_convolutions_are_in_the_compute_dtype(dtype):
-    task = task_in(dtype)
-    state = jax.eval_shape(lambda: init_state(task))
-    size, _ = CONFIG.data.shape
-    grid = training_grid((size, size), 2)
-    fakes = Fakes(jnp.zeros((2, CONFIG.generator.z_dim)), jnp.zeros((2, 0)), *grid)
-    images = jnp.zeros((2, size, size, CONFIG.data.image_channels))
-
-    def mapping(variables):
-        return phases.map_latents(task, variables, fakes)
-
-    def synthesis(variables, ws):
-        return synthesize(task, variables, ws, *grid)
-
-    def judgement(variables):
-        return task.discriminator.apply(variables, images, fakes.c)
-
-    ws = jnp.zeros((2, CONFIG.generator.num_ws, CONFIG.generator.w_dim))
-    highest = (jax.lax.Precision.HIGHEST,) * 2
-    used = {}
-    for name, function, inputs in (
-        ("mapping", mapping, (state.generator,)),
-        ("synthesis", synthesis, (state.generator, ws)),
-        ("judgement", judgement, (state.discriminator,)),
-    ):
-        found = products(task, inputs, function)
-        assert all(a == b for (a, b), _ in found)
-        # Where factors are float32, float32 is meant: no accelerator may round them.
-        assert all(p == highest for (a, _), p in found if a == "float32"), name
-        used[name] = {a for (a, _), _ in found}
-    assert used["mapping"] == {"float32"}
-    assert jnp.dtype(dtype).name in used["synthesis"] and jnp.dtype(dtype).name in used["judgement"]
-    assert jax.eval_shape(synthesis, state.generator, ws).dtype == jnp.float32
+def test_every_product_of_a_step_is_in_the_compute_dtype_or_listed(dtype):
+    config = parse(tiny_config({"augment.kind": "ada", "num_classes": 3}))
+    networks = Generator(config.generator, dtype), Discriminator(config.discriminator, dtype)
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    task = Task(*networks, config.recipe, config.augment, 0, (0.2, 0.3, 0.5), mesh, config.layout)
+    state, _, batch, draws = programs.abstract_inputs(task)
+    seen, others = set(), 0
+    for phase in phases.of_run(task.recipe):
+        run = functools.partial(phases.on_fields(phase), task)
+        inputs = phase.arguments(state, batch, draws)
+        for dtypes, place, precision in products(jax.make_jaxpr(run)(*inputs).jaxpr):
+            assert len(dtypes) == 1, f"{phase.name}: {dtypes} in {place}"
+            listed = [name for name in ops.FLOAT32 if name in place]
+            if listed:
+                assert dtypes == {"float32"}, f"{phase.name}: {dtypes} in {place}"
+            else:
+                assert dtypes == {jnp.dtype(dtype).name}, f"{phase.name}: {place}"
+                others += 1
+            if dtypes == {"float32"} and precision is not None:
+                # No accelerator may round what is meant to be float32.
+                assert set(precision) == {jax.lax.Precision.HIGHEST}, f"{phase.name}: {place}"
+            seen.update(listed)
+    assert seen == {"mapping", "styles", "augmentation", "logits"} and others > 100
 
 
 def test_auto_is_float32_on_a_cpu():

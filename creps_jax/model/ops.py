@@ -1,0 +1,103 @@
+"""The operations of lines, pixels and feature maps, and the one policy of their precision.
+
+Networks have a compute dtype, float32 or bfloat16. All that is computed many times is in it:
+products and convolutions, whose results are in it too (an accelerator's matrix unit adds up in
+float32 inside), activations, modulations and blurs, and the gradients of all of these. FLOAT32
+lists what is in float32 whatever the compute dtype is.
+"""
+
+import contextlib
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+FLOAT32 = {
+    "parameters": "an update is far smaller than bfloat16's steps; the optimiser's, too",
+    "positions": "neighbours differ by 2^-20 of an image; so are the phases of its waves",
+    "mapping": "all pixels hang on w, and truncation on its mean w_avg",
+    "styles": "a demodulation is one over the root of a sum of squares; once an image",
+    "running sums": "of the lines over blocks and of the colour over layers: errors would add up",
+    "statistics": "of a minibatch, of gradients and of signs: means of many numbers",
+    "augmentation": "of images, which have more levels than bfloat16; positions again",
+    "logits": "few numbers, of which the losses are differences",
+}
+
+CLIP = 256.0  # Activations of modulated and convolutional layers stay within +-CLIP.
+
+
+def in_float32(name: str) -> contextlib.AbstractContextManager[None]:
+    """Around products that FLOAT32 lists under a name: programs and traces show it."""
+    assert name in FLOAT32, name
+    return jax.named_scope(name)
+
+
+def in_dtype(tree: Any, dtype: Any) -> Any:
+    """The tree with all its arrays in dtype."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+
+
+def precision_of(dtype: Any) -> jax.lax.Precision:
+    """Accelerators multiply float32 numbers in fewer bits unless told not to."""
+    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+
+
+def product(x: Array, weight: Array) -> Array:
+    """x [I] @ weight [I, O]: [O], all in the weight's dtype."""
+    # A rule of its own for the gradients would, under vmap, be an outer product per vector.
+    return jax.lax.dot_general(
+        x.astype(weight.dtype),
+        weight,
+        (((0,), (0,)), ((), ())),
+        precision=precision_of(weight.dtype),
+    )
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def lrelu(x: Array, gain: float = 1.0, limit: float = math.inf) -> Array:
+    """leaky_relu(x, 0.2) * sqrt(2) * gain, within +-limit; sqrt(2) keeps a normal input's variance.
+
+    Its derivative is taken from its result, which the next layer keeps anyway: so no gradient
+    needs x, and an activation is in memory once.
+    """
+    y = jax.lax.max(x, 0.2 * x) * (math.sqrt(2.0) * gain)
+    return y if limit == math.inf else limited(y, limit)
+
+
+@lrelu.defjvp
+def _lrelu_jvp(
+    gain: float, limit: float, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    y = lrelu(*primals, gain, limit)
+    above, below = (jax.lax.full_like(y, k * math.sqrt(2.0) * gain) for k in (1.0, 0.2))
+    slope = jax.lax.select(y >= 0.0, above, below)
+    if limit != math.inf:
+        slope = jax.lax.select(jax.lax.abs(y) < limit, slope, jax.lax.full_like(y, 0.0))
+    return y, tangents[0] * slope
+
+
+def limited(x: Array, limit: float = CLIP) -> Array:
+    """x within +-limit."""
+    bound = np.asarray(limit, x.dtype)  # A Python number would take JAX's default dtype.
+    return jax.lax.clamp(-bound, x, bound)
+
+
+def blur(x: Array, padding: int, stride: int = 1) -> Array:
+    """Zero-pad both sides, filter with outer([1, 3, 3, 1]) / 64, keep every stride-th: NHWC.
+
+    Written as two sums of shifted slices: depthwise convolutions are slow on many devices.
+    """
+    sides = (padding, padding, 0)
+    x = jax.lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), sides, sides, (0, 0, 0)))
+    for axis in (1, 2):
+        last = x.shape[axis] - 3
+        x = sum(
+            tap * jax.lax.slice_in_dim(x, k, k + last, stride, axis)
+            for k, tap in enumerate((0.125, 0.375, 0.375, 0.125))
+        )
+    return x
