@@ -1,29 +1,28 @@
 """Every field of a run, with the paper's values for 256 x 256. Other configs change some of them.
 
-Durations are in kimg: thousands of real images shown to the discriminator.
+Durations are in kimg: thousands of real images shown to the discriminator. What a field may be is
+declared in creps_jax/config.py, where a new one begins; this file shows the same.
 """
 
 import ml_collections
-from ml_collections import config_dict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The default config."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # of every random draw of the run
-    config.init_from = config_dict.placeholder(str)  # fine-tuning: a run's workdir, or an .npz
+    config.init_from = placeholder(str)  # fine-tuning: a run's workdir, or an .npz
     config.precision = "auto"  # of products: float32, bfloat16; auto: bfloat16 on GPUs and TPUs
-    config.total_kimg = 25000.0  # length of the run, kimg
+    config.total_kimg = 25000.0  # length of the run, kimg: thousands of real images shown
     config.batch_size = 32  # images per step, over all devices
     config.resolution = 256  # height of the training images, px: h * 2^k, h from 4 to 16
-    config.width = config_dict.placeholder(int)  # px: w * 2^k, w from 4 to 16; None: as the height
+    config.width = placeholder(int)  # px: w * 2^k, w from 4 to 16; None: as the height
     config.image_channels = 3  # 3: RGB, 1: grey
     config.num_classes = 0  # classes of a conditional model; 0: unconditional
 
     config.data = data = ml_collections.ConfigDict()
-    data.source = (
-        "folder:datasets/images"  # also zip:, tar:, lmdb:PATH, tfds:NAME, procedural:COUNT
-    )
+    data.source = "folder:datasets/images"  # or zip:, tar:, lmdb:PATH, tfds:NAME, procedural:COUNT
     data.mirror = False  # flip each image left-right with probability 1/2
     data.resize = False  # scale and crop images of other sizes; False: they are an error
     data.random_crop = False  # crop a random window of larger images; False: the middle
@@ -36,17 +35,17 @@ def get_config() -> ml_collections.ConfigDict:
     generator.z_dim = 512  # size of the latent z
     generator.w_dim = 512  # size of the latent w
     generator.mapping_layers = 8  # layers from z to w
-    generator.channel_base = 65536  # block b has channel_base / b channels,
-    generator.channel_max = 1024  # but at most so many
     generator.biline_channels = 32  # channels of a line's features and of a pixel's
     generator.thickness = 8  # products summed in a composition
-    generator.bandwidth = 10.0  # standard deviation of the Fourier frequencies, cycles per image
+    generator.bandwidth = 10.0  # standard deviation of Fourier frequencies, cycles per image
+    generator.channel_base = 65536  # block b has channel_base / b channels
+    generator.channel_max = 1024  # largest number of channels of a block
 
     config.discriminator = discriminator = ml_collections.ConfigDict()
-    discriminator.channel_base = 32768  # block b has channel_base / b channels,
-    discriminator.channel_max = 512  # but at most so many
     discriminator.mbstd_group_size = 4  # images per group of the minibatch standard deviation
     discriminator.mapping_layers = 8  # layers of the class mapping; conditional models only
+    discriminator.channel_base = 32768  # block b has channel_base / b channels
+    discriminator.channel_max = 512  # largest number of channels of a block
 
     config.recipe = recipe = ml_collections.ConfigDict()
     recipe.learning_rate = 0.002  # of Adam, for both networks
@@ -58,9 +57,9 @@ def get_config() -> ml_collections.ConfigDict:
     recipe.path_length_interval = 4  # steps from one path-length phase to the next
     recipe.path_length_batch_shrink = 2  # path lengths are measured on batch_size / this images
     recipe.w_avg_decay = 0.998  # decay of the running mean of w
-    recipe.ema_kimg = config_dict.placeholder(float)  # half-life of G's EMA; None: batch * 10/32
-    # The half-life is at most this share of the images seen; None: 0.05; fine-tuning: no limit.
-    recipe.ema_rampup = config_dict.placeholder(float)
+    recipe.ema_kimg = placeholder(float)  # half-life of G's EMA; None: batch * 10/32
+    # largest half-life, of the images seen; None: 0.05; fine-tuning: no limit
+    recipe.ema_rampup = placeholder(float)
     recipe.freeze_d = 0  # layers of D that do not learn, from the image on: 1 + 3 a block
 
     config.augment = augment = ml_collections.ConfigDict()
@@ -68,14 +67,14 @@ def get_config() -> ml_collections.ConfigDict:
     augment.p = 0.0  # probability of each operation, at the beginning
     augment.target = 0.6  # ada: mean sign of D's logits of reals that p is steered to
     augment.interval = 4  # ada: steps from one adjustment of p to the next
-    # ada: kimg in which p can rise by 1; None: 500, or 100 when fine-tuning
-    augment.kimg = config_dict.placeholder(float)
+    # ada: kimg in which p rises by 1; None: 500, fine-tuning: 100
+    augment.kimg = placeholder(float)
 
     config.layout = layout = ml_collections.ConfigDict()
     layout.row = 1  # devices that share an image's rows; the others share the batch
     layout.column = 1  # devices that share an image's columns
     layout.microbatches = 1  # parts of the batch, one after the other: less memory
-    layout.pixel_strips = 1  # strips of an image that G paints one after the other: less memory
+    layout.pixel_strips = 1  # strips that G paints one after the other: less memory
 
     config.report = report = ml_collections.ConfigDict()
     report.every_kimg = 4.0  # kimg from one line of metrics to the next
@@ -84,9 +83,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
     checkpoint.every_kimg = 40.0  # kimg from one checkpoint to the next
-    checkpoint.keep = 3  # newest checkpoints that are kept, at least 2
+    checkpoint.keep = 3  # newest ones kept; if one is damaged the one before is used
 
     config.guard = guard = ml_collections.ConfigDict()
-    # kimg that a sign of trouble may last; a warning comes after a tenth, in the end the run stops
-    guard.patience_kimg = 200.0
+    guard.patience_kimg = 200.0  # kimg of trouble until the run stops; after a tenth it warns
     return config

@@ -21,8 +21,8 @@ def load(path: "str | os.PathLike[str]", precision: str = "float32") -> "Painter
 
     Raises:
       FileNotFoundError: path is no folder, or there is no checkpoint in it.
-      ValueError: the checkpoints there are all damaged, the path is none, or the precision is
-        neither; or JAX is set so that no picture would be what it should be.
+      ValueError: the checkpoints there are all damaged or of another format, the path is none, or
+        the precision is neither; or JAX is set so that no picture would be what it should be.
     """
     # Importing creps_jax itself must not load jax.
     from creps_jax import checkpoint, rng

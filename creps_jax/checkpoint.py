@@ -1,7 +1,8 @@
 """Checkpoints of a run: saved in the background, verified before they are used.
 
     <workdir>/checkpoints/
-      1000/ 2000/     complete: the items state, ema, data and config, and SHA256SUMS of all files
+      1000/ 2000/     complete: the items state, ema, data and config, which has FORMAT beside it,
+                      and SHA256SUMS of all files
       unfinished/     what is being written or deleted; a killed process leaves its remains here
       damaged-3000/   set aside when its files no longer matched SHA256SUMS
 
@@ -28,10 +29,13 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from creps_jax import checksums, devices, disk
-from creps_jax.config import flatten, parse, with_added_fields
+from creps_jax.config import flatten, parse
 from creps_jax.model.generator import Generator, Variables
 
 _log = logging.getLogger(__name__)
+
+# What a checkpoint's items hold, and how; to be raised with every change of that.
+FORMAT = 1
 
 _CHECKPOINTS = "checkpoints"
 _CHOICES = 10  # of a checkpoint to load, while a run deletes what was chosen before
@@ -123,7 +127,7 @@ class Checkpoints:
             state=ocp.args.StandardSave(state),
             ema=ocp.args.StandardSave(ema),
             data=ocp.args.JsonSave(data),
-            config=ocp.args.JsonSave(config),
+            config=ocp.args.JsonSave({"format": FORMAT, "config": config}),
         )
         with _disk_errors(folder):
             self._orbax.save(folder, args=items, force=True)
@@ -159,14 +163,15 @@ class Checkpoints:
         return None
 
     def config(self, step: int) -> dict:
-        """Returns the config that the checkpoint of `step` was saved with, all fields of today."""
-        restored = _restore(self._directory / str(step), config=ocp.args.JsonRestore())
-        return with_added_fields(restored.config)
+        """Returns the config that the checkpoint of `step` was saved with.
+
+        Raises:
+            ValueError: it is of another format.
+        """
+        return _read_config(self._directory / str(step))
 
     def restore(self, step: int, abstract_state: Any, abstract_ema: dict) -> tuple[Any, dict, dict]:
         """Returns the state, the EMA and the data iterator's state that were saved at `step`.
-
-        Arrays that an earlier version saved besides are left out.
 
         Args:
             step: what latest_step() returned.
@@ -175,23 +180,21 @@ class Checkpoints:
             abstract_ema: the same of the EMA.
 
         Raises:
-            ValueError: some of these arrays are not in it.
+            ValueError: it is damaged: these arrays are not what it holds.
         """
         folder = self._directory / str(step)
-        as_asked = ocp.checkpoint_utils.construct_restore_args(abstract_state)
-        restored = _restore(
-            folder,
-            state=ocp.args.PyTreeRestore(abstract_state, as_asked, partial_restore=True),
-            ema=ocp.args.StandardRestore(abstract_ema),
-            data=ocp.args.JsonRestore(),
-        )
-        # What is missing, Orbax leaves as it was asked for.
-        if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(restored.state)):
-            raise ValueError(
-                f"{folder} lacks arrays that a run of this version has: continue it with the "
-                "version that made it, or start a new run in another --workdir from its weights, "
-                f"with --config.init_from={folder}"
+        try:
+            restored = _restore(
+                folder,
+                state=ocp.args.StandardRestore(abstract_state),
+                ema=ocp.args.StandardRestore(abstract_ema),
+                data=ocp.args.JsonRestore(),
             )
+        except ValueError as error:
+            raise ValueError(
+                f"{folder} is damaged ({str(error).splitlines()[0]}): rename it to damaged-{step}, "
+                "and the run continues from the checkpoint before it"
+            ) from error
         return restored.state, restored.ema, restored.data
 
     def _wait(self) -> None:
@@ -263,7 +266,7 @@ def load_ema(path: str | os.PathLike) -> tuple[dict, dict]:
 
     Raises:
         FileNotFoundError: `path` is no folder, or there is no checkpoint in it.
-        ValueError: the checkpoints there are all damaged.
+        ValueError: the checkpoints there are all damaged, or of another format.
     """
     return _load(path, _read_ema, skip=("state/", "data/"))
 
@@ -277,13 +280,20 @@ def load_networks(path: str | os.PathLike) -> tuple[dict[str, Any], dict]:
     return _load(path, _read_networks, skip=("data/",))
 
 
+def _read_config(folder: Path) -> dict:
+    saved = _restore(folder, config=ocp.args.JsonRestore()).config
+    if (found := saved.get("format", "none")) != FORMAT:
+        raise ValueError(
+            f"the format number of the checkpoint {folder} is {found}, this version reads {FORMAT}: "
+            "use the version that made it, or train anew in another --workdir"
+        )
+    return saved["config"]
+
+
 def _read_ema(folder: Path) -> tuple[dict, dict]:
-    restored = _restore(
-        folder,
-        ema=ocp.args.StandardRestore(_on_default_device(folder / "ema")),
-        config=ocp.args.JsonRestore(),
-    )
-    return restored.ema, with_added_fields(restored.config)
+    config = _read_config(folder)
+    target = ocp.args.StandardRestore(_on_default_device(folder / "ema"))
+    return _restore(folder, ema=target).ema, config
 
 
 def _read_networks(folder: Path) -> tuple[dict[str, Any], dict]:
@@ -304,8 +314,8 @@ def load_generator(path: str | os.PathLike) -> tuple[Generator, Variables]:
 
     Raises:
         FileNotFoundError: `path` is no folder, or there is no checkpoint in it.
-        ValueError: the checkpoints there are all damaged, this version cannot read the config, or
-            JAX finds no device.
+        ValueError: the checkpoints there are all damaged or of another format, or JAX finds no
+            device.
         MemoryError: the device has no room for the weights.
     """
     devices.check()

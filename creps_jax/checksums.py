@@ -36,11 +36,9 @@ def damaged_files(folder: Path, skip: tuple[str, ...] = ()) -> list[str]:
         text = (folder / NAME).read_text(errors="replace")  # A damaged file may be no text.
     except FileNotFoundError:
         return [NAME]
-    *lines, rest = text.split("\n")
-    if lines and lines[0].startswith("#"):  # Earlier versions did not count.
-        first, *lines = lines
-        rest += "" if first == f"# {len(lines)} files" else first
-    if rest or not lines:
+    first, _, rest = text.partition("\n")
+    *lines, rest = rest.split("\n")
+    if rest or not lines or first != f"# {len(lines)} files":
         return [NAME]
     pairs = [line.partition("  ")[::2] for line in lines]
     looked_at = [(expected, path) for expected, path in pairs if not path.startswith(skip)]

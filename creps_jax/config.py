@@ -1,59 +1,67 @@
-"""From the config of a run (nested dict or ConfigDict) to checked, frozen dataclasses.
+"""The config of a run: what its fields are, and from a config file to checked dataclasses.
 
-`parse` is the one door: it knows every field, its type and its range, and what it lets through
-needs no further checks. Each module takes only its own dataclass. configs/default.py holds the
-same fields with their meanings.
+What `field` and `share` make is given in config files. Here alone it is said what it means, its
+range and its default; configs/default.py shows the same as a file. The dataclasses' other fields
+follow from these. `parse` is the one door: what it lets through needs no further checks. Each
+module takes only its own dataclass.
 """
 
 import dataclasses
-import itertools
 import math
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
-# What may change when a run is continued: it changes no number of the training, or, where sums
-# are taken in another order, its rounding.
-MAY_CHANGE = frozenset(
-    {
-        "total_kimg",
-        "data.max_megapixels",
-        "data.threads",
-        "data.workers",
-        "report.every_kimg",
-        "report.grid_every_kimg",
-        "report.tensorboard",
-        "checkpoint.every_kimg",
-        "checkpoint.keep",
-        "layout.row",
-        "layout.column",
-        "layout.microbatches",
-        "layout.pixel_strips",
-        "guard.patience_kimg",
-    }
-)
+from creps_jax import conditions
+from creps_jax.fields import checked, field, share
 
 
 @dataclasses.dataclass(frozen=True)
-class GeneratorConfig:
-    """Widths and constants of the generator."""
+class DataConfig:
+    """Where the training images come from."""
 
-    z_dim: int  # size of the latent z
-    w_dim: int  # size of the latent w
+    shape: tuple[int, int]  # height and width, px, in which images are delivered
+    image_channels: int  # 1 or 3
+    num_classes: int  # 0: unconditional; else labels are classes 0..num_classes-1
+    source: str = field(
+        "folder:datasets/images", "or zip:, tar:, lmdb:PATH, tfds:NAME, procedural:COUNT"
+    )
+    mirror: bool = field(False, "flip each image left-right with probability 1/2")
+    resize: bool = field(False, "scale and crop images of other sizes; False: they are an error")
+    random_crop: bool = field(False, "crop a random window of larger images; False: the middle")
+    max_unreadable: float = share(0.01, "largest share of unreadable files that is skipped")
+    max_megapixels: float = field(
+        128.0, "images of more pixels are unreadable; 12 bytes a pixel and thread"
+    )
+    threads: int = field(4, "decoding threads")
+    workers: int = field(0, "decoding processes; 0: threads only, better on few cores", at_least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """The images that a network makes or judges, and its widths."""
+
     num_classes: int  # 0: unconditional
     image_channels: int  # 1 or 3
-    channels: tuple[int, ...]  # width of the line layers of blocks 4, 8, ..., 4 * 2^k
-    biline_channels: int  # B
-    thickness: int  # R
-    bandwidth: float  # standard deviation of the Fourier frequencies, cycles per unit
-    mapping_layers: int  # depth of the mapping network
-    base: tuple[int, int] = (4, 4)  # h, w of the training images, which are h 2^k x w 2^k px
+    channels: tuple[int, ...]  # widths of blocks 4, 8, ..., 4 * 2^k: of G's line layers, of D's all
+    base: tuple[int, int] = (4, 4)  # h, w: images are h 2^k x w 2^k px
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the training images, px."""
-        return _doubled(self.base, len(self.channels) - 1)
+        k = len(self.channels) - 1
+        return self.base[0] << k, self.base[1] << k
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorConfig(NetworkConfig):
+    """Widths and constants of the generator."""
+
+    z_dim: int = field(512, "size of the latent z")
+    w_dim: int = field(512, "size of the latent w")
+    mapping_layers: int = field(8, "layers from z to w")
+    biline_channels: int = field(32, "channels of a line's features and of a pixel's")
+    thickness: int = field(8, "products summed in a composition")
+    bandwidth: float = field(10.0, "standard deviation of Fourier frequencies, cycles per image")
 
     @property
     def num_ws(self) -> int:
@@ -62,200 +70,175 @@ class GeneratorConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DiscriminatorConfig:
+class DiscriminatorConfig(NetworkConfig):
     """Widths and constants of the discriminator."""
 
-    num_classes: int  # 0: unconditional
-    image_channels: int  # 1 or 3
-    channels: tuple[int, ...]  # width of the blocks 4, 8, ..., 4 * 2^k, from the epilogue up
-    mbstd_group_size: int  # images per group of the minibatch standard deviation
-    mapping_layers: int  # depth of the class mapping network
-    base: tuple[int, int] = (4, 4)  # h, w of the epilogue; images are h 2^k x w 2^k px
+    mbstd_group_size: int = field(4, "images per group of the minibatch standard deviation")
+    mapping_layers: int = field(8, "layers of the class mapping; conditional models only")
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of the images, px."""
-        return _doubled(self.base, len(self.channels) - 1)
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorWidths:
+    """What a config file gives for the generator's channels."""
+
+    channel_base: int = field(65536, "block b has channel_base / b channels")
+    channel_max: int = field(1024, "largest number of channels of a block", at_least=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorWidths:
+    """What a config file gives for the discriminator's channels."""
+
+    channel_base: int = field(32768, "block b has channel_base / b channels")
+    channel_max: int = field(512, "largest number of channels of a block", at_least=2)
 
 
 @dataclasses.dataclass(frozen=True)
 class RecipeConfig:
-    """The optimisation of both networks."""
+    """The optimisation of both networks; Adam's numbers are corrected for lazy regularisation."""
 
     batch_size: int  # images per step, over all devices
-    learning_rate: float  # of Adam, before the correction for lazy regularisation
-    adam_b2: float  # decay of Adam's second moment, before the same correction
-    r1_gamma: float  # weight of the R1 penalty
-    r1_interval: int  # steps between R1 phases
-    path_length_weight: float
-    path_length_decay: float  # step of the running mean of path lengths
-    path_length_interval: int  # steps between path-length phases
-    path_length_batch_shrink: int  # the path length is measured on batch_size / this latents
-    w_avg_decay: float  # decay of the running mean of w
-    ema_kimg: float  # half-life of the generator's moving average
-    ema_rampup: float | None  # the half-life is at most this share of the images seen, if given
-    freeze_d: int  # layers of the discriminator, from the image on, that do not learn
+    learning_rate: float = field(0.002, "of Adam, for both networks")
+    adam_b2: float = field(0.99, "decay of Adam's second moment", at_least=0, below=1)
+    r1_gamma: float = field(
+        2.0, "weight of the R1 penalty; about x4 per doubling of the resolution", at_least=0
+    )
+    r1_interval: int = field(16, "steps from one R1 phase to the next")
+    path_length_weight: float = field(2.0, "weight of the path-length penalty; 0: none", at_least=0)
+    path_length_decay: float = share(0.01, "step of the running mean of path lengths")
+    path_length_interval: int = field(4, "steps from one path-length phase to the next")
+    path_length_batch_shrink: int = field(
+        2, "path lengths are measured on batch_size / this images"
+    )
+    w_avg_decay: float = share(0.998, "decay of the running mean of w")
+    ema_kimg: float | None = field(None, "half-life of G's EMA; None: batch * 10/32", at_least=0)
+    ema_rampup: float | None = field(
+        None, "largest half-life, of the images seen; None: 0.05; fine-tuning: no limit", at_least=0
+    )
+    freeze_d: int = field(
+        0, "layers of D that do not learn, from the image on: 1 + 3 a block", at_least=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """Augmentation of what the discriminator sees: each operation happens with probability p."""
+    """Augmentation of what the discriminator sees: None in a run that has none."""
 
-    p: float  # at the beginning
-    adaptive: bool  # True: p follows the discriminator (ADA); False: p stays
-    target: float  # ADA: mean sign of D's logits of reals that p is steered to
-    interval: int  # ADA: steps between adjustments of p
-    kimg: float  # ADA: kimg in which p can rise by 1
+    kind: str = field(
+        "ada",
+        "ada: p follows the discriminator; fixed: p stays; none",
+        choices=("ada", "fixed", "none"),
+    )
+    p: float = share(0.0, "probability of each operation, at the beginning")
+    target: float = share(0.6, "ada: mean sign of D's logits of reals that p is steered to")
+    interval: int = field(4, "ada: steps from one adjustment of p to the next")
+    kimg: float | None = field(None, "ada: kimg in which p rises by 1; None: 500, fine-tuning: 100")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether p follows the discriminator (ADA)."""
+        return self.kind == "ada"
 
 
 @dataclasses.dataclass(frozen=True)
 class LayoutConfig:
     """How a step is spread over devices and time; no number depends on it but by rounding."""
 
-    row: int = 1  # devices that share an image's rows
-    column: int = 1  # devices that share an image's columns
-    microbatches: int = 1  # parts of the batch that are worked on one after the other
-    pixel_strips: int = 1  # parts of an image that G paints one after the other
+    row: int = field(1, "devices that share an image's rows; the others share the batch")
+    column: int = field(1, "devices that share an image's columns")
+    microbatches: int = field(1, "parts of the batch, one after the other: less memory")
+    pixel_strips: int = field(1, "strips that G paints one after the other: less memory")
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Where the training images come from."""
+class ReportConfig:
+    """What a run tells, and when."""
 
-    source: str  # 'folder:', 'zip:', 'tar:' or 'lmdb:PATH', 'tfds:NAME' or 'procedural:COUNT'
-    shape: tuple[int, int]  # height and width, px, in which images are delivered
-    image_channels: int  # 1 or 3
-    num_classes: int  # 0: unconditional; else labels are classes 0..num_classes-1
-    mirror: bool  # flip left-right with probability 1/2
-    resize: bool  # True: scale (Lanczos) and crop other sizes; False: they are an error
-    random_crop: bool  # crop a random window of what is larger; False: the one in the middle
-    max_unreadable: float  # largest share of unreadable files that is skipped
-    max_megapixels: float  # images of more pixels are unreadable
-    threads: int  # decoding threads
-    workers: int  # decoding processes; 0: threads only
+    every_kimg: float = field(4.0, "kimg from one line of metrics to the next")
+    grid_every_kimg: float = field(200.0, "kimg from one grid of fakes to the next")
+    tensorboard: bool = field(True, "write its events; False: TensorFlow, 520 MiB, is not imported")
 
 
 @dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When a run saves, and what it keeps."""
+
+    every_kimg: float = field(40.0, "kimg from one checkpoint to the next")
+    keep: int = field(3, "newest ones kept; if one is damaged the one before is used", at_least=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class GuardConfig:
+    """When a run in trouble ends."""
+
+    patience_kimg: float = field(
+        200.0, "kimg of trouble until the run stops; after a tenth it warns"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A whole run. Durations are whole training steps here, kimg in the config files."""
+    """A whole run: what stands at the top of a config file, and the sections."""
 
-    seed: int
-    init_from: str | None  # weights that a new run starts from
-    precision: str  # 'float32', 'bfloat16', or 'auto': bfloat16 on accelerators
+    seed: int = field(0, "of every random draw of the run", at_least=0, below=2**32)
+    init_from: str | None = field(None, "fine-tuning: a run's workdir, or an .npz")
+    precision: str = field(
+        "auto",
+        "of products: float32, bfloat16; auto: bfloat16 on GPUs and TPUs",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    total_kimg: float = field(25000.0, "length of the run, kimg: thousands of real images shown")
+    batch_size: int = field(32, "images per step, over all devices")
+    resolution: int = field(256, "height of the training images, px: h * 2^k, h from 4 to 16")
+    width: int | None = field(None, "px: w * 2^k, w from 4 to 16; None: as the height")
+    image_channels: int = field(3, "3: RGB, 1: grey", choices=(1, 3))
+    num_classes: int = field(0, "classes of a conditional model; 0: unconditional", at_least=0)
+    data: DataConfig
     generator: GeneratorConfig
     discriminator: DiscriminatorConfig
     recipe: RecipeConfig
     augment: AugmentConfig | None  # None: no augmentation
     layout: LayoutConfig
-    data: DataConfig
     total_steps: int
     report_steps: int
     grid_steps: int
-    tensorboard: bool  # whether its events are written
+    tensorboard: bool
     checkpoint_steps: int
-    checkpoint_keep: int  # checkpoints kept
-    patience_steps: int  # how long a sign of trouble may last
+    checkpoint_keep: int
+    patience_steps: int
 
 
-# The fields of a config file, by section ('' is the top), and their types.
-SCHEMA: dict[str, dict[str, Any]] = {
-    "": {
-        "seed": int,
-        "init_from": str | None,
-        "precision": str,
-        "total_kimg": float,
-        "batch_size": int,
-        "resolution": int,
-        "width": int | None,
-        "image_channels": int,
-        "num_classes": int,
-    },
-    "data": {
-        "source": str,
-        "mirror": bool,
-        "resize": bool,
-        "random_crop": bool,
-        "max_unreadable": float,
-        "max_megapixels": float,
-        "threads": int,
-        "workers": int,
-    },
-    "generator": {
-        "z_dim": int,
-        "w_dim": int,
-        "mapping_layers": int,
-        "channel_base": int,
-        "channel_max": int,
-        "biline_channels": int,
-        "thickness": int,
-        "bandwidth": float,
-    },
-    "discriminator": {
-        "channel_base": int,
-        "channel_max": int,
-        "mbstd_group_size": int,
-        "mapping_layers": int,
-    },
-    "recipe": {
-        "learning_rate": float,
-        "adam_b2": float,
-        "r1_gamma": float,
-        "r1_interval": int,
-        "path_length_weight": float,
-        "path_length_decay": float,
-        "path_length_interval": int,
-        "path_length_batch_shrink": int,
-        "w_avg_decay": float,
-        "ema_kimg": float | None,
-        "ema_rampup": float | None,
-        "freeze_d": int,
-    },
-    "augment": {
-        "kind": str,
-        "p": float,
-        "target": float,
-        "interval": int,
-        "kimg": float | None,
-    },
-    "layout": {"row": int, "column": int, "microbatches": int, "pixel_strips": int},
-    "report": {"every_kimg": float, "grid_every_kimg": float, "tensorboard": bool},
-    "checkpoint": {"every_kimg": float, "keep": int},
-    "guard": {"patience_kimg": float},
+# The dataclasses whose fields a config file gives, by section; '' is the top.
+SECTIONS: dict[str, tuple[type, ...]] = {
+    "": (RunConfig,),
+    "data": (DataConfig,),
+    "generator": (GeneratorConfig, GeneratorWidths),
+    "discriminator": (DiscriminatorConfig, DiscriminatorWidths),
+    "recipe": (RecipeConfig,),
+    "augment": (AugmentConfig,),
+    "layout": (LayoutConfig,),
+    "report": (ReportConfig,),
+    "checkpoint": (CheckpointConfig,),
+    "guard": (GuardConfig,),
+}
+FIELDS: dict[str, dataclasses.Field] = {
+    f"{section}.{each.name}".removeprefix("."): each
+    for section, kinds in SECTIONS.items()
+    for kind in kinds
+    for each in dataclasses.fields(kind)
+    if each.metadata
 }
 
-# The fields that checkpoints of earlier versions lack, and what was done without them.
-ADDED_FIELDS: dict[str, dict[str, Any]] = {
-    "": {"precision": "float32", "init_from": None, "width": None},
-    "recipe": {"freeze_d": 0},
-    "data": {"random_crop": False, "max_megapixels": 89.478485},
-    "augment": {"kind": "none", "p": 0.0, "target": 0.6, "interval": 4, "kimg": None},
-    "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
-    "report": {"tensorboard": True},
-    "guard": {"patience_kimg": 200.0},
-}
+# What may change when a run is continued: it changes no number of the training, or, where sums
+# are taken in another order, its rounding.
+_FREE = ("total_kimg", "data.max_megapixels", "data.threads", "data.workers")
+_FREE += ("layout.", "report.", "checkpoint.", "guard.")
+MAY_CHANGE = frozenset(name for name in FIELDS if name.startswith(_FREE))
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-AUGMENT_KINDS = ("ada", "fixed", "none")
 
-# Fields that may be 0 or, being a share, must lie in [0, 1]; all other numbers are positive.
-MAY_BE_ZERO = {
-    "seed",
-    "num_classes",
-    "data.workers",
-    "recipe.r1_gamma",
-    "recipe.path_length_weight",
-    "recipe.ema_kimg",
-    "recipe.ema_rampup",
-    "recipe.freeze_d",
-}
-SHARES = {
-    "augment.p",
-    "augment.target",
-    "data.max_unreadable",
-    "recipe.adam_b2",
-    "recipe.path_length_decay",
-    "recipe.w_avg_decay",
-}
+def field_types() -> dict[str, Any]:
+    """Every field's type by its dotted name."""
+    return {name: each.type for name, each in FIELDS.items()}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -269,250 +252,49 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def with_added_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A config that an earlier version may have saved, with the fields that were added since."""
-    sections = {
-        name: {**fields, **saved.get(name, {})} for name, fields in ADDED_FIELDS.items() if name
-    }
-    return {**ADDED_FIELDS[""], **saved, **sections}
-
-
-def field_types() -> dict[str, Any]:
-    """Every field's type by its dotted name."""
-    return {
-        f"{section}.{name}" if section else name: kind
-        for section, fields in SCHEMA.items()
-        for name, kind in fields.items()
-    }
-
-
-def channel_widths(base: int, maximum: int, last: int) -> tuple[int, ...]:
-    """C_b = min(base / b, maximum) for b = 4, 8, ..., last."""
-    return tuple(min(base // 2**k, maximum) for k in range(2, int(math.log2(last)) + 1))
-
-
-SMALLEST, LARGEST = 4, 16  # of the sides h and w of the discriminator's last feature maps
-
-
-def halvings(shape: tuple[int, int]) -> int:
-    """The largest k for which shape is h 2^k x w 2^k with whole h and w from SMALLEST up."""
-    k = 0
-    while all(n % 2 ** (k + 1) == 0 and n >> k + 1 >= SMALLEST for n in shape):
-        k += 1
-    return k
-
-
-def is_trainable(shape: tuple[int, int]) -> bool:
-    """Whether images of this height and width, px, can be halved, down to sides that are small."""
-    k = halvings(shape)
-    return k > 0 and min(shape) >= SMALLEST << k and max(shape) <= LARGEST << k
-
-
-def trainable_near(shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """The two shapes nearest to this one, in the ratio of their sides, that are trainable."""
-
-    def sides(n: int, k: int) -> set[int]:
-        return {min(max(h, SMALLEST), LARGEST) << k for h in (n >> k, (n >> k) + 1)}
-
-    def distance(other: tuple[int, int]) -> float:
-        return sum(math.log(a / b) ** 2 for a, b in zip(shape, other, strict=True))
-
-    levels = range(1, max(shape).bit_length())
-    near = {pair for k in levels for pair in itertools.product(*(sides(n, k) for n in shape))}
-    return sorted(near, key=lambda other: (distance(other), other))[:2]
-
-
-def _doubled(base: tuple[int, int], k: int) -> tuple[int, int]:
-    """h 2^k, w 2^k."""
-    return base[0] << k, base[1] << k
-
-
-def _typed(name: str, value: Any, kind: Any) -> Any:
-    """The value as its field's type; whole numbers will do for floats."""
-    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if float in allowed and type(value) is int:
-        value = float(value)
-    if type(value) not in allowed and not (value is None and type(None) in allowed):
-        expected = " or ".join("None" if k is type(None) else k.__name__ for k in allowed)
-        raise ValueError(f"{name}={value!r} must be of type {expected}, not {type(value).__name__}")
-    return value
-
-
-def _checked_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field of the schema, typed and in its range, by dotted name."""
-    kinds = field_types()
-    given = flatten(config)
-    missing, unknown = sorted(kinds.keys() - given.keys()), sorted(given.keys() - kinds.keys())
-    if missing or unknown:
-        parts = [f"lacks {', '.join(missing)}"] if missing else []
-        parts += [f"has unknown fields: {', '.join(unknown)}"] if unknown else []
-        raise ValueError(f"the config {' and '.join(parts)}; start from configs/default.py")
-    fields = {name: _typed(name, given[name], kind) for name, kind in kinds.items()}
-    for name, value in fields.items():
-        if isinstance(value, bool | str | None):
-            continue
-        _require(abs(value) < 1e12, f"{name}={value} must be finite and below 1e12")
-        if name in SHARES:
-            _require(0 <= value <= 1, f"{name}={value} must lie in [0, 1]")
-        elif name in MAY_BE_ZERO:
-            _require(value >= 0, f"{name}={value} must not be negative")
-        else:
-            _require(value > 0, f"{name}={value} must be positive")
-    return fields
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _check_together(f: dict[str, Any]) -> None:
-    """What is asked of single fields beyond their range, and the conditions that tie fields."""
-    _require(f["seed"] < 2**32, f"seed={f['seed']} must be below 2**32")
-    _require(
-        f["recipe.adam_b2"] < 1, f"recipe.adam_b2={f['recipe.adam_b2']} must be below 1 for Adam"
-    )
-    shape, batch = _shape(f), f["batch_size"]
-    if not is_trainable(shape):
-        near = " or ".join(f"{height} x {width}" for height, width in trainable_near(shape))
-        raise ValueError(
-            f"{shape_fields(shape)} must be h * 2^k px high and w * 2^k px wide with h and w from "
-            f"{SMALLEST} to {LARGEST} and k at least 1; near by are {near} (height x width)"
-        )
-    _require(
-        f["image_channels"] in (1, 3),
-        f"image_channels={f['image_channels']} must be 1 (grey) or 3 (RGB)",
-    )
-    _require(
-        f["num_classes"] != 1,
-        "num_classes=1 conditions on nothing; use 0 for an unconditional network",
-    )
-    group = min(f["discriminator.mbstd_group_size"], batch)
-    _require(
-        batch % group == 0,
-        f"batch_size={batch} must be a multiple of "
-        f"discriminator.mbstd_group_size={f['discriminator.mbstd_group_size']}",
-    )
-    for name, choices in (("precision", PRECISIONS), ("augment.kind", AUGMENT_KINDS)):
-        _require(f[name] in choices, f"{name}={f[name]!r} must be one of {', '.join(choices)}")
-    _require(
-        f["augment.kind"] != "fixed" or f["augment.p"] > 0,
-        "augment.kind='fixed' with augment.p=0 augments nothing: give augment.p, or "
-        "augment.kind='none'",
-    )
-    shrink = f["recipe.path_length_batch_shrink"]
-    _require(
-        batch % shrink == 0,
-        f"batch_size={batch} must be a multiple of recipe.path_length_batch_shrink={shrink}",
-    )
-    parts = f["layout.microbatches"]
-    _require(
-        batch // shrink % parts == 0 and batch // group % parts == 0,
-        f"layout.microbatches={parts} must divide batch_size={batch} / "
-        f"recipe.path_length_batch_shrink={shrink} and the {batch // group} groups of {group} "
-        "images that the discriminator sees",
-    )
-    for name in ("row", "column", "pixel_strips"):
-        pieces = f[f"layout.{name}"] * (f["layout.row"] if name == "pixel_strips" else 1)
-        side = shape[name == "column"]
-        _require(
-            side % pieces == 0,
-            f"layout.{name}={f[f'layout.{name}']} gives {pieces} parts, which must divide the "
-            f"{side} px of {shape_fields(shape)}",
-        )
-    _require(
-        f["checkpoint.keep"] >= 2,
-        f"checkpoint.keep={f['checkpoint.keep']} must be at least 2: "
-        "the one before the newest is the fallback when the newest is damaged",
-    )
-    layers = 1 + 3 * halvings(shape)
-    _require(
-        f["recipe.freeze_d"] <= layers,
-        f"recipe.freeze_d={f['recipe.freeze_d']} is more than the {layers} layers that can be "
-        f"frozen at {shape_fields(shape)}: from-RGB, and three of each block",
-    )
-    last = 4 << halvings(shape)
-    for network in ("generator", "discriminator"):
-        base = f[f"{network}.channel_base"]
-        _require(
-            base >= 2 * last,
-            f"{network}.channel_base={base} leaves fewer than 2 channels at block {last}, the last "
-            f"of {shape_fields(shape)}; it must be at least {2 * last}",
-        )
-        maximum = f[f"{network}.channel_max"]
-        _require(maximum >= 2, f"{network}.channel_max={maximum} must be at least 2")
-    first = channel_widths(f["generator.channel_base"], f["generator.channel_max"], 8)[0]
-    _require(
-        first % 2 == 0,
-        f"generator.channel_base={f['generator.channel_base']} and generator.channel_max="
-        f"{f['generator.channel_max']} give {first} channels at block 4; the Fourier encoding "
-        "needs an even number of them",
-    )
-
-
-def _shape(f: dict[str, Any]) -> tuple[int, int]:
-    """Height and width of the training images, px."""
-    return f["resolution"], f["resolution"] if f["width"] is None else f["width"]
-
-
-def shape_fields(shape: tuple[int, int]) -> str:
-    """A height and width as the fields that give them."""
-    height, width = shape
-    return f"resolution={height}" + (f" and width={width}" if width != height else "")
-
-
 def parse(config: Any) -> RunConfig:
     """Check a config (nested dict, or ConfigDict) and give it its types.
 
     Raises:
       ValueError: names the field, its value and what it must be.
     """
-    f = _checked_fields(config if isinstance(config, Mapping) else config.to_dict())
-    _check_together(f)
+    f = checked(flatten(config if isinstance(config, Mapping) else config.to_dict()), FIELDS)
+    conditions.check(f)
 
-    def section(name: str, *left_out: str) -> dict[str, Any]:
-        return {key: f[f"{name}.{key}"] for key in SCHEMA[name] if key not in left_out}
+    # What None stands for.
+    is_new = f["init_from"] is None
+    found = {
+        "recipe.ema_kimg": f["batch_size"] * 10 / 32,
+        "recipe.ema_rampup": 0.05 if is_new else None,
+        "augment.kimg": 500.0 if is_new else 100.0,
+    }
+    f |= {name: value for name, value in found.items() if f[name] is None}
+
+    def made(kind: type, section: str, **others: Any) -> Any:
+        own = [each.name for each in dataclasses.fields(kind) if each.metadata]
+        return kind(**others, **{name: f[f"{section}.{name}".removeprefix(".")] for name in own})
 
     def steps(name: str) -> int:
         return max(1, math.ceil(round(f[name] * 1000 / f["batch_size"], 6)))
 
-    shared = {key: f[key] for key in ("num_classes", "image_channels")}
-    shape = _shape(f)
-    k = halvings(shape)
-    of_network = {
-        network: {
-            "channels": channel_widths(
-                f[f"{network}.channel_base"], f[f"{network}.channel_max"], 4 << k
-            ),
-            "base": (shape[0] >> k, shape[1] >> k),
-        }
-        for network in ("generator", "discriminator")
-    }
-    recipe, augment = section("recipe"), section("augment", "kind")
-    is_new = f["init_from"] is None
-    if augment["kimg"] is None:
-        augment["kimg"] = 500.0 if is_new else 100.0
-    if recipe["ema_rampup"] is None and is_new:
-        recipe["ema_rampup"] = 0.05
-    if recipe["ema_kimg"] is None:
-        recipe["ema_kimg"] = f["batch_size"] * 10 / 32
-    base_and_max = ("channel_base", "channel_max")
-    return RunConfig(
-        seed=f["seed"],
-        init_from=f["init_from"],
-        precision=f["precision"],
-        generator=GeneratorConfig(
-            **shared, **of_network["generator"], **section("generator", *base_and_max)
-        ),
-        discriminator=DiscriminatorConfig(
-            **shared, **of_network["discriminator"], **section("discriminator", *base_and_max)
-        ),
-        recipe=RecipeConfig(batch_size=f["batch_size"], **recipe),
-        augment=None
-        if f["augment.kind"] == "none"
-        else AugmentConfig(adaptive=f["augment.kind"] == "ada", **augment),
-        layout=LayoutConfig(**section("layout")),
-        data=DataConfig(shape=shape, **shared, **section("data")),
+    shape = conditions.shape_of(f)
+    k = conditions.halvings(shape)
+    images = {"num_classes": f["num_classes"], "image_channels": f["image_channels"]}
+
+    def network(kind: type, section: str) -> Any:
+        widths = f[f"{section}.channel_base"], f[f"{section}.channel_max"]
+        channels = conditions.channel_widths(*widths, 4 << k)
+        return made(kind, section, channels=channels, base=(shape[0] >> k, shape[1] >> k), **images)
+
+    return made(
+        RunConfig,
+        "",
+        data=made(DataConfig, "data", shape=shape, **images),
+        generator=network(GeneratorConfig, "generator"),
+        discriminator=network(DiscriminatorConfig, "discriminator"),
+        recipe=made(RecipeConfig, "recipe", batch_size=f["batch_size"]),
+        augment=None if f["augment.kind"] == "none" else made(AugmentConfig, "augment"),
+        layout=made(LayoutConfig, "layout"),
         total_steps=steps("total_kimg"),
         report_steps=steps("report.every_kimg"),
         grid_steps=steps("report.grid_every_kimg"),

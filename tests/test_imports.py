@@ -30,7 +30,17 @@ READING = (
     "data.scenes",
 )
 ALL = ("",)
-FOR_ANYBODY = ("config", "rng", "sharding", "progress", "disk", "machine", "devices")
+FOR_ANYBODY = (
+    "config",
+    "fields",
+    "conditions",
+    "rng",
+    "sharding",
+    "progress",
+    "disk",
+    "machine",
+    "devices",
+)
 MAY_IMPORT = {
     "model": (),
     **dict.fromkeys(("data.hosts", "data.png", "data.processes", "data.scenes"), ()),
@@ -72,7 +82,7 @@ MAY_IMPORT = {
 CORE = ("jax", "flax", "optax", "numpy")
 ANY = None
 NEEDS_ONLY = {
-    "config": (),
+    **dict.fromkeys(("config", "fields", "conditions"), ()),
     "rng": CORE,
     "disk": (),
     "machine": (),

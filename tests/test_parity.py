@@ -11,7 +11,8 @@ import parity_arrays
 import pytest
 from parity_arrays import TOLERANCE, disagreement, nhwc
 
-from creps_jax.config import LayoutConfig, RecipeConfig, channel_widths
+from creps_jax.conditions import channel_widths
+from creps_jax.config import LayoutConfig, RecipeConfig
 from creps_jax.interop import official
 from creps_jax.model import coordinates
 from creps_jax.model.generator import repeat_w

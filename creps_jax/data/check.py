@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from creps_jax import disk
-from creps_jax.config import DataConfig, shape_fields
+from creps_jax.conditions import shape_fields
+from creps_jax.config import DataConfig
 from creps_jax.data.containers.reading import patiently, read
 from creps_jax.data.containers.schemes import Container
 from creps_jax.data.decode import UnreadableError, cover, fit, read_image, read_plain_png

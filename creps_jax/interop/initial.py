@@ -52,7 +52,7 @@ def load_arrays(path: str) -> dict[str, Arrays]:
     if given.is_dir():
         try:
             networks, raw_config = load_networks(given)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:
             raise ValueError(f"init_from: {error}") from error
         config = parse(raw_config)
         names = {

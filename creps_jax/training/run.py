@@ -106,8 +106,7 @@ def begin_or_continue(
         state, data = restore(checkpoints, last_saved, task)
         check_images(config, source, last_saved, data)
         batches.set_state(data["iterator"])
-        # Checkpoints of earlier versions have neither.
-        reported, troubles = data.get("reported", last_saved), data.get("troubles", {})
+        reported, troubles = data["reported"], data["troubles"]
     adaptive = config.augment is not None and config.augment.adaptive
     return Run(
         raw_config,

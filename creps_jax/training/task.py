@@ -46,12 +46,11 @@ def with_fixed_precision(
     """The config whose precision, where it is 'auto', is what the run began with.
 
     A new run begins with what its devices suit, and its checkpoints' config says which it was.
-    Those of earlier versions say 'auto', which means at every start what it means there.
     """
     if config.precision != "auto":
         return raw_config, config
     here = jnp.dtype(compute_dtype("auto")).name
     fixed = here if saved is None else saved["precision"]
-    if fixed not in (here, "auto"):
+    if fixed != here:
         print(f"precision=auto is {here} on these devices; the run goes on in {fixed}.", flush=True)
     return {**raw_config, "precision": fixed}, dataclasses.replace(config, precision=fixed)

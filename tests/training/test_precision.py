@@ -116,7 +116,6 @@ def test_auto_is_float32_on_a_cpu():
         ("auto", None, "float32"),  # What a CPU suits.
         ("auto", "bfloat16", "bfloat16"),
         ("auto", "float32", "float32"),
-        ("auto", "auto", "auto"),  # A checkpoint of an earlier version.
         ("float32", "bfloat16", "float32"),  # Refused later, by check_config.
     ],
 )

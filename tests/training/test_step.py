@@ -60,7 +60,7 @@ RECIPE = RecipeConfig(
 )
 
 # Adjusted after the second step, by 0.32.
-AUGMENT = AugmentConfig(p=0.5, adaptive=True, target=0.6, interval=2, kimg=0.1)
+AUGMENT = AugmentConfig(kind="ada", p=0.5, target=0.6, interval=2, kimg=0.1)
 
 
 def task_on(devices, shares=(0.5, 0.25, 0.25), layout=PLAIN):

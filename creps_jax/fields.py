@@ -1,0 +1,78 @@
+"""A field that config files give: its meaning, its range and its default, and values against them.
+
+    learning_rate: float = field(0.002, "of Adam, for both networks")
+
+is a line of a dataclass; the type is that of the values.
+"""
+
+import dataclasses
+import functools
+import operator
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+_IS = {"above": operator.gt, "at least": operator.ge, "at most": operator.le, "below": operator.lt}
+
+
+def field(
+    default: Any,
+    meaning: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    below: float = 10**12,
+    choices: tuple[Any, ...] = (),
+) -> Any:
+    """A dataclass's field that config files give; it is known by its metadata.
+
+    Args:
+      default: its value in configs/default.py.
+      meaning: its comment there, with its unit; errors repeat it.
+      at_least, at_most, below: the range of a number, which is above 0 unless at_least is given.
+      choices: all its values, if they are few.
+    """
+    limits = {"above": 0} if at_least is None else {"at least": at_least}
+    limits |= {"below": below} if at_most is None else {"at most": at_most}
+    rules = {"meaning": meaning, "limits": limits, "choices": choices}
+    return dataclasses.field(default=default, metadata=rules)
+
+
+share = functools.partial(field, at_least=0, at_most=1)
+
+
+def checked(given: Mapping[str, Any], fields: Mapping[str, dataclasses.Field]) -> dict[str, Any]:
+    """The values of all fields, each of its field's type and in its range, in the fields' order.
+
+    Raises:
+      ValueError: names the fields that are missing or unknown; or one, its value and what that must
+        be.
+    """
+    missing, unknown = sorted(fields.keys() - given.keys()), sorted(given.keys() - fields.keys())
+    if missing or unknown:
+        parts = [f"lacks {', '.join(missing)}"] if missing else []
+        parts += [f"has unknown fields: {', '.join(unknown)}"] if unknown else []
+        raise ValueError(f"the config {' and '.join(parts)}; start from configs/default.py")
+    return {name: _checked(name, given[name], each) for name, each in fields.items()}
+
+
+def _checked(name: str, value: Any, field: dataclasses.Field) -> Any:
+    """The value as its field's type; whole numbers will do for floats."""
+    rules, kinds = field.metadata, typing.get_args(field.type) or (field.type,)
+    if float in kinds and type(value) is int:
+        value = float(value)
+    must_be = ""
+    if type(value) not in kinds:
+        expected = " or ".join("None" if k is types.NoneType else k.__name__ for k in kinds)
+        must_be = f"of type {expected}, not {type(value).__name__}"
+    elif rules["choices"]:
+        if value not in rules["choices"]:
+            must_be = f"one of {', '.join(map(str, rules['choices']))}"
+    elif type(value) in (int, float):
+        limits = rules["limits"].items()
+        if not all(_IS[side](value, limit) for side, limit in limits):
+            must_be = " and ".join(f"{side} {limit:,}" for side, limit in limits)
+    if must_be:
+        raise ValueError(f"{name}={value!r} must be {must_be} ({rules['meaning']})")
+    return value
