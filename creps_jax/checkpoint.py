@@ -180,20 +180,22 @@ class Checkpoints:
             abstract_ema: the same of the EMA.
 
         Raises:
-            ValueError: it is damaged: these arrays are not what it holds.
+            ValueError: it is damaged: it holds other arrays.
+            OSError: the disk fails.
         """
         folder = self._directory / str(step)
         try:
-            restored = _restore(
-                folder,
-                state=ocp.args.StandardRestore(abstract_state),
-                ema=ocp.args.StandardRestore(abstract_ema),
-                data=ocp.args.JsonRestore(),
-            )
+            with _disk_errors(folder):
+                restored = _restore(
+                    folder,
+                    state=ocp.args.StandardRestore(abstract_state),
+                    ema=ocp.args.StandardRestore(abstract_ema),
+                    data=ocp.args.JsonRestore(),
+                )
         except ValueError as error:
             raise ValueError(
-                f"{folder} is damaged ({str(error).splitlines()[0]}): rename it to damaged-{step}, "
-                "and the run continues from the checkpoint before it"
+                f"{folder} is damaged: it lacks arrays of this run, or has others; rename it to "
+                f"damaged-{step}, and the run continues from the checkpoint before it"
             ) from error
         return restored.state, restored.ema, restored.data
 
@@ -284,8 +286,8 @@ def _read_config(folder: Path) -> dict:
     saved = _restore(folder, config=ocp.args.JsonRestore()).config
     if (found := saved.get("format", "none")) != FORMAT:
         raise ValueError(
-            f"the format number of the checkpoint {folder} is {found}, this version reads {FORMAT}: "
-            "use the version that made it, or train anew in another --workdir"
+            f"the format number of the checkpoint {folder} is {found}, this version reads {FORMAT}"
+            ": use the version that made it, or train anew in another --workdir"
         )
     return saved["config"]
 
@@ -392,7 +394,7 @@ def _delete(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Around what Orbax writes to the folder: what the disk answered becomes an OSError.
+    """Around what Orbax does in the folder: what the disk answered becomes an OSError.
 
     TensorStore tells it in the text of a ValueError, and Orbax may raise what came of that.
     """

@@ -59,20 +59,27 @@ def checked(given: Mapping[str, Any], fields: Mapping[str, dataclasses.Field]) -
 
 def _checked(name: str, value: Any, field: dataclasses.Field) -> Any:
     """The value as its field's type; whole numbers will do for floats."""
-    rules, kinds = field.metadata, typing.get_args(field.type) or (field.type,)
+    kinds = typing.get_args(field.type) or (field.type,)
     if float in kinds and type(value) is int:
         value = float(value)
-    must_be = ""
-    if type(value) not in kinds:
-        expected = " or ".join("None" if k is types.NoneType else k.__name__ for k in kinds)
-        must_be = f"of type {expected}, not {type(value).__name__}"
-    elif rules["choices"]:
-        if value not in rules["choices"]:
-            must_be = f"one of {', '.join(map(str, rules['choices']))}"
-    elif type(value) in (int, float):
-        limits = rules["limits"].items()
-        if not all(_IS[side](value, limit) for side, limit in limits):
-            must_be = " and ".join(f"{side} {limit:,}" for side, limit in limits)
-    if must_be:
-        raise ValueError(f"{name}={value!r} must be {must_be} ({rules['meaning']})")
+    if must_be := _unmet(value, kinds, field.metadata):
+        raise ValueError(f"{name}={value!r} must be {must_be} ({field.metadata['meaning']})")
     return value
+
+
+def _unmet(value: Any, kinds: tuple[type, ...], rules: Mapping[str, Any]) -> str:
+    """What the value must be and is not; empty if it is right."""
+    if type(value) not in kinds:
+        expected = " or ".join(
+            "None" if kind is types.NoneType else kind.__name__ for kind in kinds
+        )
+        return f"of type {expected}, not {type(value).__name__}"
+    if rules["choices"]:
+        choices = ", ".join(map(str, rules["choices"]))
+        return "" if value in rules["choices"] else f"one of {choices}"
+    if type(value) not in (int, float):
+        return ""
+    limits = rules["limits"].items()
+    return " and ".join(
+        f"{side} {limit:,}" for side, limit in limits if not _IS[side](value, limit)
+    )

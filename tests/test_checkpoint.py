@@ -5,6 +5,7 @@ import errno
 import gc
 import hashlib
 import itertools
+import json
 import os
 import random
 import re
@@ -26,11 +27,22 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from creps_jax import checkpoint
-from creps_jax.checkpoint import Checkpoints, check_config, load_ema, load_networks
-from creps_jax.config import with_added_fields
+import creps_jax
+from creps_jax import checkpoint, checksums
+from creps_jax.checkpoint import (
+    Checkpoints,
+    check_config,
+    load_ema,
+    load_generator,
+    load_networks,
+)
+from creps_jax.interop import initial
 
-CONFIG = with_added_fields({"generator": {"channel_base": 16, "widths": [8, 4]}, "seed": 3})
+CONFIG = {
+    "generator": {"channel_base": 16, "widths": [8, 4]},
+    "report": {"every_kimg": 4.0},
+    "seed": 3,
+}
 
 
 @flax.struct.dataclass
@@ -145,25 +157,59 @@ def test_one_device_and_eight_exchange_checkpoints(tmp_path, sharded):
     assert all(x.devices() == {jax.devices()[0]} for x in jax.tree.leaves(ema))
 
 
-def test_what_an_earlier_version_saved_besides_is_left_out(tmp_path):
-    make_run(tmp_path, (3,))
-    saved = make_state(3)
-    fewer = saved.replace(opt_state=(saved.opt_state[0]._replace(mu=None), *saved.opt_state[1:]))
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        state, _, _ = checkpoints.restore(3, abstract(fewer, one_device()), abstract_ema())
-    assert jax.tree.structure(state) == jax.tree.structure(fewer)
-    jax.tree.map(np.testing.assert_array_equal, state, fewer)
-
-
-def test_arrays_that_a_checkpoint_lacks_are_an_error_that_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("change", ["more", "fewer"])
+def test_arrays_other_than_a_runs_own_are_damage_that_says_how_to_go_on(tmp_path, change):
     folder = make_run(tmp_path, (3,)) / "3"
     state = make_state(3)
-    more = state.replace(params=state.params | {"more": jnp.zeros(3)})
+    params = {"more": state.params | {"more": jnp.zeros(3)}, "fewer": {"bias": jnp.zeros(8)}}
+    other = state.replace(params=params[change])
     with (
         Checkpoints(tmp_path, keep=2) as checkpoints,
-        pytest.raises(ValueError, match=rf"^{folder} lacks arrays .*init_from={folder}$"),
+        pytest.raises(ValueError, match=rf"^{folder} is damaged: .* rename it to damaged-3, .*$"),
     ):
-        checkpoints.restore(3, abstract(more, one_device()), abstract_ema())
+        checkpoints.restore(3, abstract(other, one_device()), abstract_ema())
+
+
+def renumber(folder: Path, number: int | None) -> None:
+    """Gives a checkpoint another format number, or none as those of before had."""
+    (file,) = (file for file in (folder / "config").rglob("*") if "format" in file.read_text())
+    saved = json.loads(file.read_text())
+    assert saved["format"] == checkpoint.FORMAT
+    text = json.dumps(saved["config"] if number is None else {**saved, "format": number})
+    file.write_text(text)
+    checksums.write(folder)
+
+
+def resume(workdir: Path) -> None:
+    with Checkpoints(workdir, keep=2) as checkpoints:
+        checkpoints.config(checkpoints.latest_step())
+
+
+@pytest.mark.parametrize("number", [None, 0, checkpoint.FORMAT + 1])
+@pytest.mark.parametrize(
+    "use",
+    [
+        resume,
+        load_ema,
+        load_networks,
+        load_generator,
+        creps_jax.load,
+        lambda workdir: initial.load_arrays(str(workdir)),
+    ],
+)
+def test_a_checkpoint_of_another_format_is_one_line_that_says_what_to_do(tmp_path, number, use):
+    directory = make_run(tmp_path, (10,))
+    renumber(directory / "10", number)
+    message = (
+        f"the format number of the checkpoint {directory / '10'} is "
+        f"{'none' if number is None else number}, this version reads {checkpoint.FORMAT}: use the "
+        "version that made it, or train anew"
+    )
+    before = names(directory)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        use(tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+    assert names(directory) == before
 
 
 def test_state_may_be_donated_right_after_save(tmp_path):
@@ -206,6 +252,11 @@ def truncate(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-7])
 
 
+def drop_the_number_of_files(folder: Path) -> None:
+    sums = folder / "SHA256SUMS"
+    sums.write_text("".join(sums.read_text().splitlines(keepends=True)[1:]))
+
+
 def drop_a_line_of_the_sums(folder: Path) -> None:
     sums = folder / "SHA256SUMS"
     sums.write_text("".join(sums.read_text().splitlines(keepends=True)[:-1]))
@@ -221,6 +272,7 @@ def empty(folder: Path) -> None:
     [
         truncate,
         drop_a_line_of_the_sums,
+        drop_the_number_of_files,
         empty,
         lambda folder: data_file(folder).unlink(),
         lambda folder: shutil.rmtree(folder / "ema"),
@@ -267,14 +319,6 @@ def make_networks(workdir: Path) -> Path:
     for folder in filter(Path.is_dir, list(workdir.rglob("*"))):
         (folder / "note.txt").write_text("the best so far")
     return workdir
-
-
-def test_checkpoints_of_earlier_versions_which_counted_no_files_are_read(tmp_path):
-    sums = make_run(tmp_path, (10,)) / "10" / "SHA256SUMS"
-    first, *lines = sums.read_text().splitlines(keepends=True)
-    assert first == f"# {len(lines)} files\n"
-    sums.write_text("".join(lines))
-    assert_restores(tmp_path, 10)
 
 
 def test_only_damaged_checkpoints_are_an_error_every_time(tmp_path):
