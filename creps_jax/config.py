@@ -152,7 +152,7 @@ class LayoutConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """What a run tells, and when."""
+    """When a run reports; RunConfig has it in steps."""
 
     every_kimg: float = field(4.0, "kimg from one line of metrics to the next")
     grid_every_kimg: float = field(200.0, "kimg from one grid of fakes to the next")
@@ -161,7 +161,7 @@ class ReportConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When a run saves, and what it keeps."""
+    """When a run saves; RunConfig has it in steps."""
 
     every_kimg: float = field(40.0, "kimg from one checkpoint to the next")
     keep: int = field(3, "newest ones kept; if one is damaged the one before is used", at_least=2)
@@ -169,7 +169,7 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GuardConfig:
-    """When a run in trouble ends."""
+    """When a run in trouble ends; RunConfig has it in steps."""
 
     patience_kimg: float = field(
         200.0, "kimg of trouble until the run stops; after a tenth it warns"
@@ -178,7 +178,7 @@ class GuardConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A whole run: what stands at the top of a config file, and the sections."""
+    """A whole run: the top of a config file, its sections, and its durations in training steps."""
 
     seed: int = field(0, "of every random draw of the run", at_least=0, below=2**32)
     init_from: str | None = field(None, "fine-tuning: a run's workdir, or an .npz")
@@ -231,9 +231,9 @@ FIELDS: dict[str, dataclasses.Field] = {
 
 # What may change when a run is continued: it changes no number of the training, or, where sums
 # are taken in another order, its rounding.
-_FREE = ("total_kimg", "data.max_megapixels", "data.threads", "data.workers")
-_FREE += ("layout.", "report.", "checkpoint.", "guard.")
-MAY_CHANGE = frozenset(name for name in FIELDS if name.startswith(_FREE))
+_FREE_SECTIONS = ("layout.", "report.", "checkpoint.", "guard.")
+_FREE = {"total_kimg", "data.max_megapixels", "data.threads", "data.workers"}
+MAY_CHANGE = frozenset(x for x in FIELDS if x in _FREE or x.startswith(_FREE_SECTIONS))
 
 
 def field_types() -> dict[str, Any]:

@@ -70,16 +70,12 @@ def _checked(name: str, value: Any, field: dataclasses.Field) -> Any:
 def _unmet(value: Any, kinds: tuple[type, ...], rules: Mapping[str, Any]) -> str:
     """What the value must be and is not; empty if it is right."""
     if type(value) not in kinds:
-        expected = " or ".join(
-            "None" if kind is types.NoneType else kind.__name__ for kind in kinds
-        )
+        expected = " or ".join("None" if k is types.NoneType else k.__name__ for k in kinds)
         return f"of type {expected}, not {type(value).__name__}"
     if rules["choices"]:
         choices = ", ".join(map(str, rules["choices"]))
         return "" if value in rules["choices"] else f"one of {choices}"
     if type(value) not in (int, float):
         return ""
-    limits = rules["limits"].items()
-    return " and ".join(
-        f"{side} {limit:,}" for side, limit in limits if not _IS[side](value, limit)
-    )
+    broken = [(side, n) for side, n in rules["limits"].items() if not _IS[side](value, n)]
+    return " and ".join(f"{side} {n:,}" for side, n in broken)
