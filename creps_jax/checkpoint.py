@@ -29,7 +29,8 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from creps_jax import checksums, devices, disk
-from creps_jax.config import flatten, parse
+from creps_jax.config import parse
+from creps_jax.fields import flatten
 from creps_jax.model.generator import Generator, Variables
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from creps_jax import conditions
-from creps_jax.fields import checked, field, share
+from creps_jax.fields import checked, field, flatten, share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,17 +239,6 @@ MAY_CHANGE = frozenset(x for x in FIELDS if x in _FREE or x.startswith(_FREE_SEC
 def field_types() -> dict[str, Any]:
     """Every field's type by its dotted name."""
     return {name: each.type for name, each in FIELDS.items()}
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts to one dict with dotted names."""
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def parse(config: Any) -> RunConfig:

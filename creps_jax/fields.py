@@ -42,6 +42,17 @@ def field(
 share = functools.partial(field, at_least=0, at_most=1)
 
 
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts to one dict with dotted names."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def checked(given: Mapping[str, Any], fields: Mapping[str, dataclasses.Field]) -> dict[str, Any]:
     """The values of all fields, each of its field's type and in its range, in the fields' order.
 

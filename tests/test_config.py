@@ -12,6 +12,7 @@ import pytest
 
 from configs import default
 from creps_jax import conditions, config
+from creps_jax.fields import flatten
 
 
 def base_config():
@@ -97,11 +98,9 @@ def refuses(given, *words):
 
 ALL_FIELDS = [name.replace(".", "__") for name in config.FIELDS]
 NUMBERS = [
-    path
-    for path in ALL_FIELDS
-    if not isinstance(config.flatten(base_config())[dotted(path)], bool | str)
+    path for path in ALL_FIELDS if not isinstance(flatten(base_config())[dotted(path)], bool | str)
 ]
-WHOLE = [path for path in NUMBERS if type(config.flatten(base_config())[dotted(path)]) is int]
+WHOLE = [path for path in NUMBERS if type(flatten(base_config())[dotted(path)]) is int]
 REAL = [path for path in NUMBERS if path not in WHOLE]
 SHARES = [
     "augment__p",
@@ -153,7 +152,7 @@ def test_default_py_shows_every_field_as_it_is_declared():
 
 def test_default_py_has_every_fields_default_and_is_a_config():
     given = default.get_config()
-    assert config.flatten(given.to_dict()) == {n: f.default for n, f in config.FIELDS.items()}
+    assert flatten(given.to_dict()) == {n: f.default for n, f in config.FIELDS.items()}
     config.parse(given)
 
 
@@ -270,7 +269,7 @@ def test_kimg_become_the_whole_steps_that_cover_them(kimg, batch_size, steps):
 
 @pytest.mark.parametrize("path", MAY_BE_ZERO)
 def test_zero_passes_where_it_means_something(path):
-    run = config.flatten(dataclasses.asdict(config.parse(changed(**{path: 0}))))
+    run = flatten(dataclasses.asdict(config.parse(changed(**{path: 0}))))
     name = path.split("__")[-1]
     values = [value for field, value in run.items() if field.split(".")[-1] == name]
     assert values and not any(values)
@@ -347,7 +346,7 @@ def test_an_unknown_field_is_named(path):
 def test_a_value_of_another_type_is_named_with_its_type(path):
     refuses(changed(**{path: ["7"]}), f"{dotted(path)}=['7']", "list")
     wrong = 7.5 if path in WHOLE else "7"
-    if type(config.flatten(base_config())[dotted(path)]) is str:
+    if type(flatten(base_config())[dotted(path)]) is str:
         wrong = 7
     refuses(changed(**{path: wrong}), f"{dotted(path)}={wrong!r}", type(wrong).__name__)
 

@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from creps_jax import disk
-from creps_jax.config import RunConfig, flatten
+from creps_jax.config import RunConfig
+from creps_jax.fields import flatten
 from creps_jax.training import memory
 from creps_jax.training.guards import Guard, check_finite
 

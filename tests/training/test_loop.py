@@ -22,7 +22,8 @@ from configs import default
 from creps_jax import cli
 from creps_jax.checkpoint import load_ema, load_generator
 from creps_jax.commands import train
-from creps_jax.config import MAY_CHANGE, field_types, flatten
+from creps_jax.config import MAY_CHANGE, field_types
+from creps_jax.fields import flatten
 from creps_jax.training import programs
 from creps_jax.training.guards import Guard
 from creps_jax.training.requests import requests_blocked, stop_requests
