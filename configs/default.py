@@ -74,7 +74,8 @@ def get_config() -> ml_collections.ConfigDict:
     layout.row = 1  # devices that share an image's rows; the others share the batch
     layout.column = 1  # devices that share an image's columns
     layout.microbatches = 1  # parts of the batch, one after the other: less memory
-    layout.pixel_strips = 1  # strips that G paints one after the other: less memory
+    # strips that G paints one after the other: less memory; None: what suits the device
+    layout.pixel_strips = placeholder(int)
 
     config.report = report = ml_collections.ConfigDict()
     report.every_kimg = 4.0  # kimg from one line of metrics to the next

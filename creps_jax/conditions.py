@@ -101,7 +101,7 @@ def check(f: Mapping[str, Any]) -> None:
     for name, pieces, side in (
         ("row", rows, shape[0]),
         ("column", columns, shape[1]),
-        ("pixel_strips", rows * strips, shape[0]),
+        ("pixel_strips", rows * (strips or 1), shape[0]),
     ):
         rule = f"gives {pieces} parts, which must divide the {side} px of {size}"
         require(side % pieces == 0, f"layout.{name}", rule)

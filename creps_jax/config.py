@@ -147,7 +147,9 @@ class LayoutConfig:
     row: int = field(1, "devices that share an image's rows; the others share the batch")
     column: int = field(1, "devices that share an image's columns")
     microbatches: int = field(1, "parts of the batch, one after the other: less memory")
-    pixel_strips: int = field(1, "strips that G paints one after the other: less memory")
+    pixel_strips: int | None = field(
+        None, "strips that G paints one after the other: less memory; None: what suits the device"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

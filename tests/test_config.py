@@ -361,7 +361,10 @@ def test_a_number_is_no_bool(path):
     refuses(changed(**{path: 1}), f"{dotted(path)}=1", "bool")
 
 
-MAY_BE_NONE = ("width", "recipe__ema_kimg", "recipe__ema_rampup", "augment__kimg", "init_from")
+MAY_BE_NONE = (
+    *("width", "recipe__ema_kimg", "recipe__ema_rampup", "augment__kimg"),
+    *("layout__pixel_strips", "init_from"),
+)
 
 
 @pytest.mark.parametrize("path", [p for p in ALL_FIELDS if p not in MAY_BE_NONE])

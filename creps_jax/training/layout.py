@@ -15,6 +15,8 @@ from creps_jax.training.state import Task
 
 Array = jax.Array
 
+STRIP_PX = 2048
+
 
 def synthesize(task: Task, variables: Any, ws: Array, y: Array, x: Array) -> Array:
     """ws [n, L, w_dim] -> images at rows y [n, H] and columns x [n, W]: [n, H, W, channels]."""
@@ -25,20 +27,36 @@ def synthesize(task: Task, variables: Any, ws: Array, y: Array, x: Array) -> Arr
     return sharding.constrain(task.mesh, "images", in_strips(task, images, rows, columns))
 
 
+def pixel_strips(task: Task, images: int, height: int, width: int) -> int:
+    """In how many strips so many images of this size, px, are painted.
+
+    On a CPU, unless the config says it, in as few as leave a device STRIP_PX pixels at a time: what
+    they keep for their gradients then stays near its cores. Elsewhere whole.
+    """
+    if task.layout.pixel_strips is not None:
+        return task.layout.pixel_strips
+    if task.mesh.devices.flat[0].platform != "cpu":
+        return 1
+    rows = height // task.mesh.shape["row"]
+    pixels = images * height * width / task.mesh.size
+    fitting = (k for k in range(1, rows) if rows % k == 0 and pixels <= k * STRIP_PX)
+    return next(fitting, rows)
+
+
 def in_strips(task: Task, images: biline.Image, rows: Array, columns: Array) -> Array:
     """Pixels of images from the lines of their rows [n, H, ...] and columns [n, W, ...].
 
-    In several strips if memory is short: of their pixels nothing but the colour is kept, and where
-    gradients are taken each strip is painted again.
+    Strip by strip: of their pixels nothing but the colour is kept, and where gradients are taken
+    each strip is painted again.
     """
 
     def pixels(rows: Array) -> Array:
         return jax.vmap(biline.pixels, (biline.IMAGES, 0, 0))(images, rows, columns)
 
-    strips, devices = task.layout.pixel_strips, task.mesh.shape["row"]
+    n, height, *line = rows.shape
+    strips, devices = pixel_strips(task, n, height, columns.shape[1]), task.mesh.shape["row"]
     if strips == 1:
         return pixels(rows)
-    n, height, *line = rows.shape
     # A strip has some rows of every device, or the devices would take turns.
     rows = rows.reshape(n, devices, strips, -1, *line)
     rows = jnp.moveaxis(rows, 2, 0).reshape(strips, n, height // strips, *line)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from creps_jax import sharding
 from creps_jax.training import memory, phases, step
+from creps_jax.training.layout import pixel_strips
 from creps_jax.training.phases import Batch
 from creps_jax.training.state import Task, TrainState, init_state
 
@@ -113,10 +114,11 @@ def memory_line(task: Task, programs: list[Program]) -> str:
     needed, limit = held_bytes(task) + largest.temporary_bytes, memory.limit_bytes()
     sizes = f"{memory.size(needed)} of the device's {memory.size(limit)}"
     if needed > limit:
+        batch_size, parts = task.recipe.batch_size, task.layout.microbatches
+        strips = pixel_strips(task, batch_size // parts, *task.generator.config.shape)
         raise MemoryError(
             f"a step needs about {sizes} (XLA's estimate, for {largest.name}): share a batch of "
-            f"batch_size={task.recipe.batch_size} among more devices, or raise "
-            f"layout.microbatches={task.layout.microbatches}, "
-            f"layout.pixel_strips={task.layout.pixel_strips} or layout.row={task.layout.row}"
+            f"batch_size={batch_size} among more devices, or raise layout.microbatches={parts}, "
+            f"layout.pixel_strips={strips} or layout.row={task.layout.row}"
         )
     return f"it takes about {sizes}, most for {largest.name}."

@@ -23,7 +23,7 @@ from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh, named
 from creps_jax.training import memory, phases, programs, step
 from creps_jax.training.draws import training_grid
-from creps_jax.training.layout import synthesize
+from creps_jax.training.layout import pixel_strips, synthesize
 from creps_jax.training.loop import to_devices
 from creps_jax.training.optimizer import discriminator_optimizer
 from creps_jax.training.state import AugmentState, Task, init_state
@@ -165,6 +165,23 @@ def test_a_step_that_a_device_has_no_memory_for_is_an_error_before_it(monkeypatc
     monkeypatch.setattr(machine, "memory_bytes", lambda: 2**33)
     line = programs.compile_step(task_on(1))
     assert re.match(r"Compiled the step in \d+ s: .* MiB of the device's .* GiB, .* G main", line)
+
+
+@pytest.mark.parametrize(
+    ("devices", "images", "shape", "strips"),
+    [
+        (1, 16, (8, 16), 1),
+        (1, 16, (32, 32), 8),
+        (2, 16, (32, 32), 4),
+        (1, 3, (96, 64), 12),  # 9 do not divide 96, and 9 x 2048 px are all.
+        (1, 4096, (4, 4), 4),  # No strip is less than a row.
+    ],
+)
+def test_on_a_cpu_a_strip_has_few_pixels(devices, images, shape, strips):
+    chosen = task_on(devices, layout=LayoutConfig())
+    assert pixel_strips(chosen, images, *shape) == strips
+    given = task_on(devices, layout=LayoutConfig(pixel_strips=2))
+    assert pixel_strips(given, images, *shape) == 2
 
 
 def test_strips_of_pixels_take_memory_for_one_of_them():
