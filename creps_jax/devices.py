@@ -1,8 +1,13 @@
-"""The devices that JAX computes on: whether they are there, and what to do when they are full."""
+"""The devices that JAX computes on: whether they are there, what to do when they are full.
+
+And where the programs that were compiled for them are kept.
+"""
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 
@@ -25,6 +30,30 @@ def check() -> None:
             f"JAX finds no device{_because(error)}; {where} pip install 'creps-jax[cuda]' for "
             "NVIDIA's GPUs, 'creps-jax[tpu]' for TPUs"
         ) from error
+
+
+def cache_compilations() -> None:
+    """Keeps compiled programs in the user's cache folder, unless the environment says where.
+
+    Users without a home, or with one that cannot be written, compile anew each time.
+    """
+    if not jax.config.jax_compilation_cache_dir and (folder := _cache_folder()):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _cache_folder() -> Path | None:
+    """The user's cache folder for our files, made if need be; None if nothing can be kept there."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        folder = (given if given.is_absolute() else Path.home() / ".cache") / "creps_jax"
+        if not folder.is_absolute():
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: there is no home.
+        return None
 
 
 @contextlib.contextmanager

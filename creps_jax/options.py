@@ -6,9 +6,7 @@ Nothing here imports jax: help and wrong options must answer at once.
 import contextlib
 import enum
 import importlib.util
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -224,32 +222,6 @@ def require_train_extra(package: str) -> None:
     """Raises ValueError, which says what to install, if a package of the extra is missing."""
     if importlib.util.find_spec(package) is None:
         raise ValueError(f"this needs {package}: pip install 'creps-jax[train]'")
-
-
-def cache_compilations() -> None:
-    """Keeps compiled programs in the user's cache folder, unless the environment says where.
-
-    Users without a home, or with one that cannot be written, compile anew each time.
-    """
-    import jax
-
-    if not jax.config.jax_compilation_cache_dir and (folder := _cache_folder()):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _cache_folder() -> Path | None:
-    """The user's cache folder for our files, made if need be; None if nothing can be kept there."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        folder = (given if given.is_absolute() else Path.home() / ".cache") / "creps_jax"
-        if not folder.is_absolute():
-            return None
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, RuntimeError):  # RuntimeError: there is no home.
-        return None
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import typer.testing
 import zarr
 
 import creps_jax
-from creps_jax import cli, options, progress
+from creps_jax import cli, devices, options, progress
 from creps_jax.checkpoint import Checkpoints, load_generator
 from creps_jax.commands import render as render_command
 from creps_jax.config import parse
@@ -178,7 +178,7 @@ def test_without_a_folder_for_caches_there_is_none(tmp_path, monkeypatch, place)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", place)
     monkeypatch.delenv("XDG_CACHE_HOME")
-    options.cache_compilations()
+    devices.cache_compilations()
     assert jax.config.jax_compilation_cache_dir is None and names(tmp_path) == []
 
 
@@ -186,7 +186,7 @@ def test_without_a_folder_for_caches_there_is_none(tmp_path, monkeypatch, place)
 def test_compiled_programs_are_kept_where_the_user_keeps_caches(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")  # Which the standard has us ignore.
     monkeypatch.setenv("HOME", str(tmp_path))
-    options.cache_compilations()
+    devices.cache_compilations()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".cache" / "creps_jax")
 
 

@@ -16,7 +16,6 @@ from creps_jax.options import (
     PrecisionOption,
     Truncation,
     Workdir,
-    cache_compilations,
     check_truncation,
     one_line_errors,
     option,
@@ -149,7 +148,7 @@ def render(
 
     with option("--warp"):
         moved = None if warp is None else warping.parse(warp)
-    cache_compilations()
+    devices.cache_compilations()
     with one_line_errors(OSError, ValueError, MemoryError):
         painter = creps_jax.load(workdir, precision)
     config, place = painter.generator.config, coordinates.SAMPLINGS[sampling]

@@ -113,6 +113,7 @@ def run(config: dict[str, Any], workdir: str | None, *, is_dry: bool, profiles: 
     try:
         with devices.memory_errors(_MEMORY):
             devices.check()
+            devices.cache_compilations()
             if is_dry:
                 with rng.pinned():
                     for line in dry_run.describe(config):

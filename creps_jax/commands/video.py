@@ -17,7 +17,6 @@ from creps_jax.options import (
     PrecisionOption,
     Truncation,
     Workdir,
-    cache_compilations,
     check_range,
     check_truncation,
     one_line_errors,
@@ -157,7 +156,7 @@ def video(
     timing = videos.Timing(round(seconds * fps), loop, videos.EASINGS[easing])
     with option("--camera"):
         cameras = videos.travel([videos.Camera(*key) for key in key_frames], timing)
-    cache_compilations()
+    devices.cache_compilations()
     with one_line_errors(OSError, ValueError, ImportError, MemoryError):
         videos.import_av()
         painter = creps_jax.load(workdir, precision)
