@@ -16,13 +16,15 @@ def load(path: "str | os.PathLike[str]", precision: str = "float32") -> "Painter
     `creps_jax.load("runs/demo").render(seed=3, size=(512, 768))` is a uint8 array.
 
     Args:
-      path: a run's workdir, its checkpoints folder, or the folder of one step; ~ is the home.
+      path: a run's workdir, its checkpoints folder, or the folder of one step; ~ is the home. Also
+        gs://bucket/folder.
       precision: 'float32' or 'bfloat16', of the products.
 
     Raises:
       FileNotFoundError: path is no folder, or there is no checkpoint in it.
       ValueError: the checkpoints there are all damaged or of another format, the path is none, or
         the precision is neither; or JAX is set so that no picture would be what it should be.
+      OSError: the disk fails, or the bucket cannot be reached.
     """
     # Importing creps_jax itself must not load jax.
     from creps_jax import checkpoint, rng

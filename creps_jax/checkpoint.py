@@ -1,23 +1,16 @@
 """Checkpoints of a run: saved in the background, verified before they are used.
 
-    <workdir>/checkpoints/
-      1000/ 2000/     complete: the items state, ema, data and config, which has FORMAT beside it,
-                      and SHA256SUMS of all files
-      unfinished/     what is being written or deleted; a killed process leaves its remains here
-      damaged-3000/   set aside when its files no longer matched SHA256SUMS
-
-Orbax notices neither a flipped bit nor an emptied folder, hence the checksums. A save is written
-and summed inside unfinished/ and then renamed, so a folder named by a step was complete once.
+A checkpoint is the folder <workdir>/checkpoints/<step>, on a disk or in a bucket: the items state,
+ema, data and config, which has FORMAT beside it, and SHA256SUMS of all files, as Orbax notices
+neither a flipped bit nor an emptied folder. Which of them are complete, commits.py knows.
 """
 
 import concurrent.futures
 import contextlib
-import errno
 import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -28,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from creps_jax import checksums, devices, disk
+from creps_jax import checksums, commits, devices, places
 from creps_jax.config import parse
 from creps_jax.fields import flatten
 from creps_jax.model.generator import Generator, Variables
@@ -42,6 +35,7 @@ _CHECKPOINTS = "checkpoints"
 _CHOICES = 10  # of a checkpoint to load, while a run deletes what was chosen before
 # How TensorStore names an error of the operating system.
 _OS_ERROR = re.compile(r"\[OS error (\d+):|os_error_code='(\d+)'")
+_HTTP_ERROR = re.compile("http_response_code=|curl_code=")  # The same of a bucket.
 
 Read = TypeVar("Read")
 
@@ -62,14 +56,14 @@ class Checkpoints:
             raise ValueError(
                 f"keep must be at least 2 checkpoints, one to fall back on; got {keep}"
             )
-        self._directory = disk.utf8_path(workdir).absolute() / _CHECKPOINTS
-        self._unfinished = self._directory / "unfinished"
+        self._directory = places.path(workdir) / _CHECKPOINTS
+        self._commits = commits.of(self._directory)
         self._keep = keep
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._background = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         self._pending: concurrent.futures.Future | None = None
         if jax.process_index() == 0:
-            self._clear_unfinished()
+            self._commits.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -121,9 +115,9 @@ class Checkpoints:
             OSError: the disk fails, or is full.
         """
         self._wait()
-        if (self._directory / str(step)).exists():
+        if self._commits.has(self._directory / str(step)):
             raise ValueError(f"{self._directory} holds a checkpoint of step {step} already")
-        folder = self._unfinished / str(step)
+        folder = self._commits.begin(step)
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             ema=ocp.args.StandardSave(ema),
@@ -137,7 +131,7 @@ class Checkpoints:
     def folder(self, until: int | None) -> Path | None:
         """Returns the newest checkpoint, or the newest up to a step; None if there is none."""
         self._wait()
-        return _newest(_step_folders(self._directory), until)
+        return _newest(self._commits.folders(), until)
 
     def latest_step(self) -> int | None:
         """Returns the newest undamaged checkpoint's step; None if no save ever finished.
@@ -151,12 +145,12 @@ class Checkpoints:
         if jax.process_index() == 0:
             self._set_damaged_aside()
         multihost_utils.sync_global_devices("creps_jax: damaged checkpoints are set aside")
-        folders = _step_folders(self._directory)
+        folders = self._commits.folders()
         # Process 0's word: what another sees on a network's disk may be older.
         newest = np.int32(int(folders[-1].name) if folders else -1)
         if (step := int(multihost_utils.broadcast_one_to_all(newest))) >= 0:
             return step
-        if damaged := sorted(folder.name for folder in self._directory.glob("damaged-*")):
+        if damaged := self._commits.damaged():
             raise ValueError(
                 f"every checkpoint in {self._directory} is damaged ({', '.join(damaged)}): put an "
                 "undamaged copy there, named by its step, or start anew in another --workdir"
@@ -205,36 +199,26 @@ class Checkpoints:
         if pending is not None:
             pending.result()
 
-    def _clear_unfinished(self) -> None:
-        self._unfinished.mkdir(parents=True, exist_ok=True)
-        for folder in filter(Path.is_dir, self._unfinished.iterdir()):
-            _log.warning("Deleting %s, left unfinished by an earlier process.", folder)
-            _delete(folder)
-
     def _finish(self, folder: Path, good_until: int | None) -> None:
-        """Sums the written files, names the folder by its step and deletes the oldest ones."""
+        """Sums the written files, makes a checkpoint of them and deletes the oldest ones."""
         with _disk_errors(folder):
             self._orbax.wait_until_finished()
         if jax.process_index() != 0:
             return
-        checksums.write(folder)
-        disk.rename(folder, self._directory / folder.name)
-        folders = _step_folders(self._directory)
+        self._commits.finish(folder)
+        folders = self._commits.folders()
         good = None if good_until is None else _newest(folders, good_until)
         for old in folders[: -self._keep]:
             if old != good:
-                _delete(old.rename(self._unfinished / old.name))
+                self._commits.delete(old)
 
     def _set_damaged_aside(self) -> None:
-        for folder in reversed(_step_folders(self._directory)):
+        for folder in reversed(self._commits.folders()):
             files = checksums.damaged_files(folder)
             if not files:
                 return
-            aside = folder.with_name(f"damaged-{folder.name}")
-            _log.error("%s is damaged: %s. Renamed to %s.", folder, ", ".join(files), aside.name)
-            if aside.exists():  # Training has been at this step before and saved it anew since.
-                shutil.rmtree(aside)
-            folder.rename(aside)
+            aside = self._commits.set_aside(folder)
+            _log.error("%s is damaged: %s. Renamed to %s.", folder, ", ".join(files), aside)
 
 
 def check_config(saved: dict, current: dict, may_change: Set[str]) -> None:
@@ -265,7 +249,8 @@ def load_ema(path: str | os.PathLike) -> tuple[dict, dict]:
     Reads only these two items and changes no file: the run may still be training, on other devices.
 
     Args:
-        path: a run's workdir, its checkpoints folder, or the folder of one step.
+        path: a run's workdir, its checkpoints folder, or the folder of one step, on a disk or, as
+            gs://..., in a bucket.
 
     Raises:
         FileNotFoundError: `path` is no folder, or there is no checkpoint in it.
@@ -333,11 +318,11 @@ def _load(path: str | os.PathLike, read: Callable[[Path], Read], skip: tuple[str
     A run that trains there may delete what was chosen: then another one is chosen.
     """
     for _ in range(_CHOICES):
-        folders = _folders_at(disk.utf8_path(path).absolute())
+        folders = _folders_at(places.path(path))
         try:
             return read(_newest_undamaged(folders, skip))
         except Exception:
-            if all(map(Path.is_dir, folders)):  # None has gone away: that is not the reason.
+            if all(map(_is_there, folders)):  # None has gone away: that is not the reason.
                 raise
     raise FileNotFoundError(
         f"the run in {path} deletes its checkpoints faster than they can be read from here: copy "
@@ -352,7 +337,8 @@ def _folders_at(path: Path) -> list[Path]:
             f"{path} is no folder; expected a run's workdir, its checkpoints folder or one step's"
         )
     directory = path / _CHECKPOINTS if (path / _CHECKPOINTS).is_dir() else path
-    folders = [path] if (path / checksums.NAME).is_file() else _step_folders(directory)
+    is_one = (path / checksums.NAME).is_file()
+    folders = [path] if is_one else commits.of(directory).folders()
     if not folders:
         raise FileNotFoundError(f"no checkpoint, which is a folder named by a step, in {directory}")
     return folders
@@ -363,17 +349,15 @@ def _newest_undamaged(folders: list[Path], skip: tuple[str, ...]) -> Path:
         damaged = checksums.damaged_files(folder, skip)
         if not damaged:
             return folder
-        if not folder.is_dir():
+        if not _is_there(folder):
             raise FileNotFoundError(f"{folder} has gone away")
         _log.warning("%s is damaged: %s.", folder, ", ".join(damaged))
     where = folder if len(folders) == 1 else folder.parent
     raise ValueError(f"no undamaged checkpoint in {where}: {', '.join(damaged)} in {folder.name}")
 
 
-def _step_folders(directory: Path) -> list[Path]:
-    """Returns the folders named by a step, oldest first."""
-    named = (path for path in directory.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name))
-    return sorted(filter(Path.is_dir, named), key=lambda folder: int(folder.name))
+def _is_there(folder: Path) -> bool:
+    return commits.of(folder.parent).has(folder)
 
 
 def _newest(folders: list[Path], until: int | None) -> Path | None:
@@ -381,16 +365,6 @@ def _newest(folders: list[Path], until: int | None) -> Path | None:
     if until is not None:
         folders = [folder for folder in folders if int(folder.name) <= until]
     return folders[-1] if folders else None
-
-
-def _delete(folder: Path) -> None:
-    """Deletes a folder, or what can be: a network disk keeps files that another process reads."""
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
-            raise
-        _log.warning("%s is in use and is deleted at the next start.", folder)
 
 
 @contextlib.contextmanager
@@ -410,6 +384,9 @@ def _disk_errors(folder: Path) -> Iterator[None]:
                 code = int(told[1] or told[2])
                 raise OSError(code, os.strerror(code), os.fspath(folder)) from error
             cause = cause.__cause__ or cause.__context__
+        is_value = isinstance(error, ValueError) and not _HTTP_ERROR.search(str(error))
+        if places.is_in_bucket(folder) and not is_value:
+            raise OSError(f"{folder}: {error}") from error
         raise
 
 

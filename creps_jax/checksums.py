@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from creps_jax import disk
+from creps_jax import disk, places
 
 NAME = "SHA256SUMS"
 
@@ -14,12 +14,11 @@ def write(folder: Path) -> None:
     Raises:
       OSError: the disk fails.
     """
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     # Desktops and network disks strew hidden files.
-    files = [file for file in files if not file.name.startswith((".", NAME))]
+    files = [f for f in places.files(folder) if not f.name.startswith((".", NAME))]
     lines = [f"{_sum(file)}  {file.relative_to(folder).as_posix()}" for file in files]
     text = "".join(f"{line}\n" for line in (f"# {len(files)} files", *lines))
-    disk.write_whole(folder / NAME, text.encode())
+    places.write_whole(folder / NAME, text.encode())
 
 
 def damaged_files(folder: Path, skip: tuple[str, ...] = ()) -> list[str]:
@@ -33,7 +32,7 @@ def damaged_files(folder: Path, skip: tuple[str, ...] = ()) -> list[str]:
       OSError: the disk fails.
     """
     try:
-        text = (folder / NAME).read_text(errors="replace")  # A damaged file may be no text.
+        text = (folder / NAME).read_bytes().decode(errors="replace")  # Damaged, it may be no text.
     except FileNotFoundError:
         return [NAME]
     first, _, rest = text.partition("\n")

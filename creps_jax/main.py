@@ -24,7 +24,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config of the run, a Python file with get_config().", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; the same command again continues it."
+    "workdir", None, "Folder of the run, also gs://BUCKET/...; the same command continues it."
 )
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the config, the networks' sizes and the step's costs, and exit."

@@ -30,7 +30,10 @@ class Precision(enum.StrEnum):
 
 # Options of several commands.
 Workdir = Annotated[
-    Path, typer.Option(help="Workdir of the training run, or the folder of one checkpoint.")
+    Path,
+    typer.Option(
+        help="Workdir of the training run, or the folder of one checkpoint; also gs://..."
+    ),
 ]
 Truncation = Annotated[
     float, typer.Option(metavar="PSI", help="1: none; 0: the mean image; between: less varied.")

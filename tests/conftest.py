@@ -49,6 +49,7 @@ def pytest_unconfigure():
 # With several processes the longest files must start first, or one of them ends alone.
 LONGEST = [
     "test_runs.py",
+    "test_buckets.py",
     "test_hosts.py",
     "test_loop.py",
     "test_parity.py",

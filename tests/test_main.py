@@ -84,11 +84,11 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_workdir_that_is_a_bucket_is_one_line(tmp_path):
-    result = train(DEMO, "--workdir=gs://bucket/run")
+def test_a_workdir_in_a_bucket_of_another_kind_is_one_line(tmp_path):
+    result = train(DEMO, "--workdir=s3://bucket/run")
     assert result.returncode == 1
     assert result.stderr == (
-        "Error: --workdir: gs://bucket/run is no folder on a disk of this machine; give one\n"
+        "Error: --workdir: s3://bucket/run is no folder on a disk of this machine; give one\n"
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from creps_jax import disk
+from creps_jax import places
 from creps_jax.options import (
     Label,
     Precision,
@@ -124,7 +124,7 @@ def render(
     Example: creps render --workdir=runs/church --seeds=0-7 --size=1024x1024 --out=images
     """
     with option("--workdir"):
-        workdir = disk.utf8_path(workdir)
+        workdir = places.path(workdir)
     with option("--seeds"):
         parsed_seeds = list(dict.fromkeys(parse_seeds(seeds)))  # Each image once.
     with option("--size"):

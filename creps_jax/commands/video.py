@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from creps_jax import disk
+from creps_jax import disk, places
 from creps_jax.options import (
     MAX_FPS,
     Label,
@@ -123,7 +123,7 @@ def video(
     creps video --workdir=runs/church --seeds=3 --camera=".5,.5,1; .4,.3,500" --out=zoom.mp4
     """
     with option("--workdir"):
-        workdir = disk.utf8_path(workdir)
+        workdir = places.path(workdir)
     with option("--out"):
         out = disk.utf8_path(out)
     with option("--seeds"):

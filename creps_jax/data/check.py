@@ -10,7 +10,7 @@ import time
 import numpy as np
 from PIL import Image
 
-from creps_jax import disk
+from creps_jax import places
 from creps_jax.conditions import shape_fields
 from creps_jax.config import DataConfig
 from creps_jax.data.containers.reading import patiently, read
@@ -160,4 +160,4 @@ def _read_index(path: pathlib.Path, key: str) -> dict[str, str] | None:
 
 def _write_index(path: pathlib.Path, key: str, unreadable: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    disk.write_whole(path, json.dumps({"key": key, "unreadable": unreadable}, indent=1).encode())
+    places.write_whole(path, json.dumps({"key": key, "unreadable": unreadable}, indent=1).encode())

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from creps_jax import disk
+from creps_jax import disk, places
 from creps_jax.checkpoint import load_networks
 from creps_jax.config import parse
 from creps_jax.interop.official import (
@@ -39,14 +39,14 @@ def load_arrays(path: str) -> dict[str, Arrays]:
     """The weights at a path, by network and official name.
 
     Args:
-      path: a run's workdir, its checkpoints folder or one step's; or an .npz file with entries
-        such as G/synthesis.b4.fc1.weight, D/b4.fc.weight and G_ema/mapping.w_avg.
+      path: a run's workdir, its checkpoints folder or one step's, also gs://...; or an .npz file
+        with entries such as G/synthesis.b4.fc1.weight, D/b4.fc.weight and G_ema/mapping.w_avg.
 
     Raises:
       ValueError: there are no weights at the path.
     """
     try:
-        given = disk.local_path(path)
+        given = places.in_bucket(path) or disk.local_path(path)
     except ValueError as error:
         raise ValueError(f"init_from: {error}") from error
     if given.is_dir():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 
+from creps_jax import places
 from creps_jax.config import RunConfig
 from creps_jax.training import phases
 from creps_jax.training.loop import Action
@@ -17,8 +18,10 @@ def tracing(workdir: Path, config: RunConfig, step: int) -> Action:
     """Traces some steps of a run that is about to go on from a step: all phases are among them.
 
     Raises:
-      ValueError: the run ends before.
+      ValueError: the run ends before, or its workdir is in a bucket.
     """
+    if places.is_in_bucket(workdir):
+        raise ValueError(f"--profile writes to a disk; --workdir={workdir} is in a bucket")
     first = step + UNTRACED
     last = first + max(phase.interval(config.recipe) for phase in phases.of_run(config.recipe))
     if last > config.total_steps:

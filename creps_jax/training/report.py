@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from creps_jax import disk
+from creps_jax import disk, places
 from creps_jax.config import RunConfig
 from creps_jax.fields import flatten
 from creps_jax.training import memory
@@ -151,11 +151,14 @@ class Reporter:
         self._closed_at_exit = contextlib.ExitStack()
         if not self._writes:
             return
-        disk.write_whole(workdir / "config.json", f"{json.dumps(raw_config, indent=2)}\n".encode())
+        text = f"{json.dumps(raw_config, indent=2)}\n"
+        places.write_whole(workdir / "config.json", text.encode())
         forget_after(workdir / METRICS, step)
-        self._metrics_file = (workdir / METRICS).open("a")
+        self._metrics_file = places.open_to_append(workdir / METRICS)
         self._closed_at_exit.enter_context(self._metrics_file)
-        if config.tensorboard and step < config.total_steps:
+        if config.tensorboard and places.is_in_bucket(workdir):
+            print(f"No TensorBoard events in a bucket: {METRICS} has the numbers.", flush=True)
+        elif config.tensorboard and step < config.total_steps:
             self._events = self._closed_at_exit.enter_context(Events(workdir))
             if step == 0:
                 self._events.write(lambda writer: writer.write_hparams(_readable(raw_config)))
@@ -234,7 +237,7 @@ class Reporter:
             return
         kimg = step * self._config.recipe.batch_size / 1000
         stem = name if name == "reals" else f"{name}_{kimg:010.3f}"
-        with disk.whole_file(self._workdir / f"{stem}.png") as file:
+        with places.whole_file(self._workdir / f"{stem}.png") as file:
             Image.fromarray(picture.squeeze()).save(file, format="png")
         if self._events:
             self._events.write(lambda writer: writer.write_images(step, {name: picture[None]}))
@@ -280,10 +283,9 @@ def forget_after(path: Path, step: int) -> None:
     """Drop the lines of metrics.jsonl beyond `step`: those steps will be done again."""
     if not path.exists():
         return
-    kept = [
-        line for line in path.read_text(errors="replace").splitlines() if _step_of(line) <= step
-    ]
-    disk.write_whole(path, "".join(f"{line}\n" for line in kept).encode())
+    lines = path.read_bytes().decode(errors="replace").splitlines()
+    kept = [line for line in lines if _step_of(line) <= step]
+    places.write_whole(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _step_of(line: str) -> float:

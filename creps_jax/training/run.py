@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from creps_jax import disk, rng, sharding
+from creps_jax import disk, places, rng, sharding
 from creps_jax.checkpoint import Checkpoints, check_config
 from creps_jax.config import MAY_CHANGE, RunConfig, parse
 from creps_jax.data.hosts import Hosts
@@ -25,6 +25,8 @@ from creps_jax.training.report import check_installed, device_line
 from creps_jax.training.state import Task, TrainState, init_state
 from creps_jax.training.task import compute_dtype, make_task, with_fixed_precision
 
+Lock = IO[str] | places.BucketLock
+
 
 @dataclasses.dataclass
 class Run:
@@ -33,7 +35,7 @@ class Run:
     raw_config: dict[str, Any]
     config: RunConfig
     workdir: Path
-    lock: IO[str] | None  # held open by process 0: no other run trains in the workdir
+    lock: Lock | None  # held by process 0: no other run trains in the workdir
     task: Task
     source: Source
     batches: BatchIterator
@@ -59,11 +61,11 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
       OSError: the disk fails.
     """
     try:
-        workdir = disk.utf8_path(workdir).absolute()
+        workdir = places.path(workdir)
     except ValueError as error:
         raise ValueError(f"--workdir: {error}") from error
     config = parse(raw_config)
-    if config.tensorboard:
+    if config.tensorboard and not places.is_in_bucket(workdir):
         check_installed()
     print(device_line(jnp.dtype(compute_dtype(config.precision)).name), flush=True)
     if workdir.exists() and not workdir.is_dir():
@@ -79,7 +81,7 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
 
 
 def begin_or_continue(
-    raw_config: dict[str, Any], config: RunConfig, workdir: Path, lock: IO[str] | None
+    raw_config: dict[str, Any], config: RunConfig, workdir: Path, lock: Lock | None
 ) -> Run:
     """The rest of `prepare`, in the locked workdir."""
     checkpoints = Checkpoints(workdir, config.checkpoint_keep)
@@ -157,12 +159,14 @@ def check_images(config: RunConfig, source: Source, step: int, data: dict[str, A
         )
 
 
-def lock_folder(workdir: Path) -> IO[str]:
-    """An open file that locks the workdir until this process ends, however it ends.
+def lock_folder(workdir: Path) -> Lock:
+    """What locks the workdir until it is closed or this process ends, however it ends.
 
     Raises:
       ValueError: another process trains there.
     """
+    if places.is_in_bucket(workdir):
+        return places.BucketLock(workdir)
     with contextlib.ExitStack() as closed_on_error:
         lock = closed_on_error.enter_context((workdir / "lock").open("w"))
         if not disk.lock(lock):
