@@ -153,8 +153,8 @@ cases(
     ("two processes whose sets differ", TWO_SETS, "an error, code 1", {
      "says": "Error: .*(images|set)",
      "place": lambda f: (images(f / "0"), images(f / "1", IMAGES - 1), (f / "run").mkdir())}),
-    ("a workdir in a bucket", "train --workdir=gs://nobody/run", "refused; no such folder",
-     {"codes": (1,), "says": "gs:", "holds": lambda folder, _: not (folder / "gs:").exists()}),
+    ("a workdir in a bucket of S3", "train --workdir=s3://nobody/run", "refused; no such folder",
+     {"codes": (1,), "says": "s3:", "holds": lambda folder, _: not (folder / "s3:").exists()}),
     ("a walk there and back", f"{VIDEO} --seeds=0,5,0 --out=a.webp && "
      f"{VIDEO} --seeds=0,5 --out=b.webp && ! cmp -s a.webp b.webp", "a walk of three"),
     ("a grid of one seed", f"{VIDEO} --seeds=3,3 --grid=1x2 --out=a.webp", "both cells"),
