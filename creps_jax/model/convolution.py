@@ -18,14 +18,13 @@ Maps are NHWC [N, H, W, I], filters HWIO [kh, kw, I, O]; all three have one dtyp
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 
 from creps_jax.model.ops import precision_of
+from creps_jax.model.primitives import primitive
 
 Array = jax.Array
 
@@ -65,27 +64,9 @@ def _plain_filter_gradient(x: Array, u: Array, *, form: Form) -> Array:
     return jax.linear_transpose(functools.partial(_plain_convolve, x, form=form), w)(u)[0]
 
 
-def _primitive(name: str, plain: Callable[..., Array]) -> Primitive:
-    """An operation that JAX knows no derivative of."""
-    primitive = Primitive(name)
-    primitive.def_impl(jax.jit(plain, static_argnames="form"))
-
-    @primitive.def_abstract_eval
-    def shaped(*factors: Any, form: Form) -> jax.core.ShapedArray:
-        result = jax.eval_shape(functools.partial(plain, form=form), *factors)
-        return jax.core.ShapedArray(result.shape, result.dtype)
-
-    def batched(factors: Any, axes: Any, form: Form) -> tuple[Array, int]:
-        return jax.vmap(functools.partial(plain, form=form), axes)(*factors), 0
-
-    batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
-    return primitive
-
-
-_convolve = _primitive("convolve", _plain_convolve)
-_input_gradient = _primitive("input_gradient", _plain_input_gradient)
-_filter_gradient = _primitive("filter_gradient", _plain_filter_gradient)
+_convolve = primitive("convolve", _plain_convolve)
+_input_gradient = primitive("input_gradient", _plain_input_gradient)
+_filter_gradient = primitive("filter_gradient", _plain_filter_gradient)
 
 # Of each, the derivatives with respect to its two factors, given c like its result.
 ad.defbilinear(

@@ -7,13 +7,15 @@ lists what is in float32 whatever the compute dtype is.
 """
 
 import contextlib
-import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters import ad
+
+from creps_jax.model.primitives import pointwise
 
 Array = jax.Array
 
@@ -58,27 +60,41 @@ def product(x: Array, weight: Array) -> Array:
     )
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def lrelu(x: Array, gain: float = 1.0, limit: float = math.inf) -> Array:
     """leaky_relu(x, 0.2) * sqrt(2) * gain, within +-limit; sqrt(2) keeps a normal input's variance.
 
     Its derivative is taken from its result, which the next layer keeps anyway: so no gradient
     needs x, and an activation is in memory once.
     """
+    return _lrelu.bind(x, gain=gain, limit=limit)
+
+
+def _plain_lrelu(x: Array, *, gain: float, limit: float) -> Array:
     y = jax.lax.max(x, 0.2 * x) * (math.sqrt(2.0) * gain)
     return y if limit == math.inf else limited(y, limit)
 
 
-@lrelu.defjvp
-def _lrelu_jvp(
-    gain: float, limit: float, primals: tuple[Array], tangents: tuple[Array]
-) -> tuple[Array, Array]:
-    y = lrelu(*primals, gain, limit)
+def _plain_lrelu_slope(t: Array, y: Array, *, gain: float, limit: float) -> Array:
+    """t times the slope of lrelu where its result is y."""
     above, below = (jax.lax.full_like(y, k * math.sqrt(2.0) * gain) for k in (1.0, 0.2))
     slope = jax.lax.select(y >= 0.0, above, below)
     if limit != math.inf:
         slope = jax.lax.select(jax.lax.abs(y) < limit, slope, jax.lax.full_like(y, 0.0))
-    return y, tangents[0] * slope
+    return t * slope
+
+
+_lrelu = pointwise("lrelu", _plain_lrelu, 1)
+_lrelu_slope = pointwise("lrelu_slope", _plain_lrelu_slope, 2)
+
+
+def _transposed_slope(c: Array, t: Any, y: Array, **settings: Any) -> tuple[Any, None]:
+    return c if isinstance(c, ad.Zero) else _lrelu_slope.bind(c, y, **settings), None
+
+
+ad.defjvp2(_lrelu, lambda t, y, x, **settings: _lrelu_slope.bind(t, y, **settings))
+# It is linear in t, and in y it is flat.
+ad.defjvp(_lrelu_slope, lambda g, t, y, **settings: _lrelu_slope.bind(g, y, **settings), None)
+ad.primitive_transposes[_lrelu_slope] = _transposed_slope
 
 
 def limited(x: Array, limit: float = CLIP) -> Array:

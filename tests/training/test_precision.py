@@ -15,6 +15,8 @@ from creps_jax.model import ops
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.training import phases, programs, step
+from creps_jax.training.draws import training_grid
+from creps_jax.training.layout import synthesize
 from creps_jax.training.state import Task, init_state
 from creps_jax.training.task import compute_dtype, with_fixed_precision
 from experiments.kill_hunt import tiny_config
@@ -103,6 +105,31 @@ def test_every_product_of_a_step_is_in_the_compute_dtype_or_listed(dtype):
                 assert set(precision) == {jax.lax.Precision.HIGHEST}, f"{phase.name}: {place}"
             seen.update(listed)
     assert seen == {"mapping", "styles", "augmentation", "logits"} and others > 100
+
+
+def test_of_pixels_nothing_is_kept_for_gradients_in_float32_nor_twice():
+    task = task_in(jnp.bfloat16)
+    state = jax.eval_shape(lambda: init_state(task))
+    config, n = task.generator.config, 3
+    size, _ = CONFIG.data.shape
+    ws = jnp.zeros((n, config.num_ws, config.w_dim))
+
+    def pullback(params):
+        def paint(params):
+            variables = {**state_arrays, "params": params}
+            return synthesize(task, variables, ws, *training_grid((size, size), n))
+
+        return jax.vjp(paint, params)[1]
+
+    state_arrays = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state.generator)
+    kept = jax.tree.leaves(jax.eval_shape(pullback, state.generator["params"]))
+    of_pixels = [x for x in kept if x.shape[:3] == (n, size, size)]
+    assert {x.dtype.name for x in of_pixels} == {"bfloat16", "bool"}  # Whether a colour is clipped.
+    # Of a decoder and of the refinement's first layers, each has one that is as wide as 4 B.
+    widest = [x for x in of_pixels if x.shape[3:] == (4 * config.biline_channels,)]
+    decoders = len(config.channels) - 1
+    # Modulated layers keep their input scaled, too, and before it is demodulated.
+    assert len(widest) <= decoders + 7
 
 
 def test_auto_is_float32_on_a_cpu():
