@@ -11,8 +11,17 @@ from pathlib import Path
 
 import jax
 
+from creps_jax import machine
+
 # What helps where a generator of some size must be computed.
 FOR_PAINTING = "end what else uses it, or compute on the CPU: JAX_PLATFORMS=cpu"
+
+
+def without_tpu() -> None:
+    """Before JAX's devices start: where there is no TPU, libtpu shall not look for one."""
+    if "TPU_SKIP_MDS_QUERY" in os.environ:  # JAX has set it: this machine has none.
+        for name, value in machine.WITHOUT_TPU.items():
+            os.environ.setdefault(name, value)
 
 
 def check() -> None:
@@ -21,6 +30,7 @@ def check() -> None:
     Raises:
       ValueError: there are none of the kind that the environment asks for.
     """
+    without_tpu()
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # Of a kind without its plugin, JAX asserts.

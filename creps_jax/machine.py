@@ -10,6 +10,16 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# The environment in which libtpu, on a machine without TPUs, neither asks Google's metadata server
+# which it has, nor complains, nor lets one process wait for another's, nor keeps logs in /tmp.
+WITHOUT_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_LOG_DIR": "disabled",
+}
+
 _MOUNT = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 

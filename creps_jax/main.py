@@ -29,6 +29,9 @@ _WORKDIR = flags.DEFINE_string(
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the config, the networks' sizes and the step's costs, and exit."
 )
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "With --dry_run: the TPU pod to compile for, such as v5e:4x4; none is needed."
+)
 _PROFILE = flags.DEFINE_bool(
     "profile", False, "Write a profiler trace of some steps, of all phases, to the workdir."
 )
@@ -51,7 +54,14 @@ def main() -> None:
     console.take_over()
     config = train.parse_flags(__doc__, _CONFIG)
     cluster = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _WAIT_SEC.value)
-    train.train(config, _WORKDIR.value, cluster, is_dry=_DRY_RUN.value, profiles=_PROFILE.value)
+    train.train(
+        config,
+        _WORKDIR.value,
+        cluster,
+        is_dry=_DRY_RUN.value,
+        topology=_TOPOLOGY.value,
+        profiles=_PROFILE.value,
+    )
 
 
 if __name__ == "__main__":

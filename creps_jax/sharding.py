@@ -1,6 +1,7 @@
 """The device mesh and the one table of how arrays lie on it."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,11 +39,12 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, row: int = 1, column:
             f"layout.row={row} x layout.column={column} devices an image do not divide the "
             f"{len(devices)} devices: lower them, or give more devices"
         )
-    if jax.local_device_count() % (row * column):
-        raise ValueError(
-            f"layout.row={row} x layout.column={column} devices an image must lie in one process: "
-            f"they do not divide its {jax.local_device_count()} devices"
-        )
+    for count in Counter(device.process_index for device in devices).values():
+        if count % (row * column):
+            raise ValueError(
+                f"layout.row={row} x layout.column={column} devices an image must lie in one "
+                f"process: they do not divide its {count} devices"
+            )
     grid = np.asarray(devices).reshape(-1, row, column)
     return Mesh(grid, ("data", "row", "column"), axis_types=(AxisType.Auto,) * 3)
 

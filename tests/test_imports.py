@@ -56,6 +56,8 @@ MAY_IMPORT = {
     "training.requests": (),
     "training.task": ("model", *STEP),
     "training.exchange": (),
+    "training.hlo": (),
+    "training.topology": (),
     "training.programs": (*STEP, "training.memory"),
     "training.report": ("model", *STEP, "training.memory", "training.guards"),
     "checksums": (),

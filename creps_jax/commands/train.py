@@ -13,6 +13,7 @@ from absl import flags
 from absl import logging as absl_logging
 
 from creps_jax.config import field_types
+from creps_jax.training.topology import check
 
 _MEMORY = (
     "share a batch among more devices, raise layout.microbatches, layout.pixel_strips or "
@@ -75,6 +76,7 @@ def train(
     cluster: tuple[str | None, int | None, int | None, int],
     *,
     is_dry: bool,
+    topology: str | None,
     profiles: bool,
 ) -> None:
     """The work of one process; it ends the program with a code other than 0 unless it finishes.
@@ -84,25 +86,43 @@ def train(
       workdir: needed unless the run is dry.
       cluster: coordinator, number of processes, index of this one, seconds to wait for others.
       is_dry: print what the run would be.
+      topology: name of the TPU pod for which a dry run is compiled; None: these devices.
       profiles: trace some steps.
     """
     if not workdir and not is_dry:
         sys.exit("Error: --workdir is missing: the folder that the run writes to")
+    if topology and not is_dry:
+        sys.exit(f"Error: --topology={topology} is for a dry run: give --dry_run too")
     report_own_log()
+    environment = os.environ
+    if topology:
+        try:
+            check(topology)
+        except ValueError as error:
+            sys.exit(f"Error: {error}")
+        environment = {}  # A pod's processes need not meet for it.
     # Slow to import: flags are checked before.
-    from creps_jax import distributed
+    from creps_jax import devices, distributed
 
+    devices.without_tpu()
     *place, wait_sec = cluster
     try:
-        joined = distributed.joined(distributed.cluster_of(*place, os.environ), wait_sec)
+        joined = distributed.joined(distributed.cluster_of(*place, environment), wait_sec)
     except ValueError as error:
         sys.exit(f"Error: {error}")
     with joined:
-        if not run(config, workdir, is_dry=is_dry, profiles=profiles):
+        if not run(config, workdir, is_dry=is_dry, topology=topology, profiles=profiles):
             sys.exit(distributed.STOPPED)
 
 
-def run(config: dict[str, Any], workdir: str | None, *, is_dry: bool, profiles: bool) -> bool:
+def run(
+    config: dict[str, Any],
+    workdir: str | None,
+    *,
+    is_dry: bool,
+    topology: str | None = None,
+    profiles: bool = False,
+) -> bool:
     """Returns whether the run was finished; errors that a user can mend end the program."""
     try:
         from creps_jax import devices, rng
@@ -112,11 +132,12 @@ def run(config: dict[str, Any], workdir: str | None, *, is_dry: bool, profiles: 
         sys.exit(f"Error: training needs {error.name}: pip install 'creps-jax[train]'")
     try:
         with devices.memory_errors(_MEMORY):
-            devices.check()
-            devices.cache_compilations()
+            if not topology:
+                devices.check()
+                devices.cache_compilations()
             if is_dry:
                 with rng.pinned():
-                    for line in dry_run.describe(config):
+                    for line in dry_run.describe(config, topology):
                         print(line)
                 return True
             begun = prepare(config, workdir)

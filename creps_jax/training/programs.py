@@ -82,9 +82,29 @@ def compiled(task: Task) -> Iterator[Program]:
 def _compiled(task: Task, name: str) -> Program:
     # By name: the shapes that the phase is called with follow from the task.
     (call,) = (call for call in calls(task, *abstract_inputs(task)) if call.name == name)
-    program = call.function.lower(task, *call.inputs).compile()
-    flops = program.cost_analysis().get("flops", 0.0)
-    return Program(name, call.every, flops, program.memory_analysis().temp_size_in_bytes)
+    return program_of(call, compile_call(task, call))
+
+
+def compile_call(task: Task, call: Call) -> jax.stages.Compiled:
+    """The program, compiled for the task's devices.
+
+    Raises:
+      MemoryError: the compiler finds that they have less memory than it needs.
+    """
+    try:
+        return call.function.lower(task, *call.inputs).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        why = str(error).splitlines()[0].rstrip(".")
+        raise MemoryError(f"{call.name} does not fit ({why}): {_remedy(task)}") from error
+
+
+def program_of(call: Call, executable: jax.stages.Compiled) -> Program:
+    """What a compiled program costs."""
+    flops = executable.cost_analysis().get("flops", 0.0)
+    temporary = executable.memory_analysis().temp_size_in_bytes
+    return Program(call.name, call.every, flops, temporary)
 
 
 def held_bytes(task: Task) -> int:
@@ -100,25 +120,30 @@ def compile_step(task: Task) -> str:
       MemoryError: a device has less memory than the step needs.
     """
     started = time.perf_counter()
-    line = memory_line(task, list(compiled(task)))
+    line = memory_line(task, list(compiled(task)), memory.limit_bytes())
     return f"Compiled the step in {time.perf_counter() - started:.0f} s: {line}"
 
 
-def memory_line(task: Task, programs: list[Program]) -> str:
-    """How much memory a step takes, as a sentence.
+def memory_line(task: Task, programs: list[Program], limit_bytes: int) -> str:
+    """How much memory a step takes of a device that has so much, as a sentence.
 
     Raises:
       MemoryError: a device has less.
     """
     largest = max(programs, key=lambda program: program.temporary_bytes)
-    needed, limit = held_bytes(task) + largest.temporary_bytes, memory.limit_bytes()
-    sizes = f"{memory.size(needed)} of the device's {memory.size(limit)}"
-    if needed > limit:
-        batch_size, parts = task.recipe.batch_size, task.layout.microbatches
-        strips = pixel_strips(task, batch_size // parts, *task.generator.config.shape)
+    needed = held_bytes(task) + largest.temporary_bytes
+    sizes = f"{memory.size(needed)} of the device's {memory.size(limit_bytes)}"
+    if needed > limit_bytes:
         raise MemoryError(
-            f"a step needs about {sizes} (XLA's estimate, for {largest.name}): share a batch of "
-            f"batch_size={batch_size} among more devices, or raise layout.microbatches={parts}, "
-            f"layout.pixel_strips={strips} or layout.row={task.layout.row}"
+            f"a step needs about {sizes} (XLA's estimate, for {largest.name}): {_remedy(task)}"
         )
     return f"it takes about {sizes}, most for {largest.name}."
+
+
+def _remedy(task: Task) -> str:
+    batch_size, parts = task.recipe.batch_size, task.layout.microbatches
+    strips = pixel_strips(task, batch_size // parts, *task.generator.config.shape)
+    return (
+        f"share a batch of batch_size={batch_size} among more devices, or raise "
+        f"layout.microbatches={parts}, layout.pixel_strips={strips} or layout.row={task.layout.row}"
+    )

@@ -67,7 +67,8 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
     config = parse(raw_config)
     if config.tensorboard and not places.is_in_bucket(workdir):
         check_installed()
-    print(device_line(jnp.dtype(compute_dtype(config.precision)).name), flush=True)
+    dtype = compute_dtype(config.precision, jax.default_backend())
+    print(device_line(jnp.dtype(dtype).name), flush=True)
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir={workdir} is a file; give the folder of a run")
     workdir.mkdir(parents=True, exist_ok=True)

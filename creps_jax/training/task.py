@@ -1,6 +1,7 @@
 """What a config's run trains, and in which precision."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,21 +14,25 @@ from creps_jax.model.generator import Generator
 from creps_jax.training.state import Task
 
 
-def compute_dtype(precision: str) -> Any:
+def compute_dtype(precision: str, platform: str) -> Any:
     """The dtype of the networks' products: on a CPU float32 is faster than bfloat16."""
     if precision == "auto":
-        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        precision = "float32" if platform == "cpu" else "bfloat16"
     return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[precision]
 
 
-def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
-    """The networks and the recipe on all devices.
+def make_task(
+    config: RunConfig,
+    label_shares: tuple[float, ...],
+    devices: Sequence[jax.Device] | None = None,
+) -> Task:
+    """The networks and the recipe on all devices, or on the given ones.
 
     Raises:
       ValueError: the batch does not divide among the devices.
     """
     layout, recipe = config.layout, config.recipe
-    mesh = sharding.make_mesh(row=layout.row, column=layout.column)
+    mesh = sharding.make_mesh(devices, layout.row, layout.column)
     smallest = recipe.batch_size // recipe.path_length_batch_shrink // layout.microbatches
     if smallest % mesh.shape["data"]:
         raise ValueError(
@@ -35,7 +40,7 @@ def make_task(config: RunConfig, label_shares: tuple[float, ...]) -> Task:
             f"{recipe.path_length_batch_shrink} / layout.microbatches={layout.microbatches} must "
             f"be a multiple of the {mesh.shape['data']} devices that share the batch"
         )
-    dtype = compute_dtype(config.precision)
+    dtype = compute_dtype(config.precision, mesh.devices.flat[0].platform)
     networks = Generator(config.generator, dtype), Discriminator(config.discriminator, dtype)
     return Task(*networks, recipe, config.augment, config.seed, label_shares, mesh, layout)
 
@@ -49,7 +54,7 @@ def with_fixed_precision(
     """
     if config.precision != "auto":
         return raw_config, config
-    here = jnp.dtype(compute_dtype("auto")).name
+    here = jnp.dtype(compute_dtype("auto", jax.default_backend())).name
     fixed = here if saved is None else saved["precision"]
     if fixed != here:
         print(f"precision=auto is {here} on these devices; the run goes on in {fixed}.", flush=True)

@@ -132,9 +132,9 @@ def test_of_pixels_nothing_is_kept_for_gradients_in_float32_nor_twice():
     assert len(widest) <= decoders + 7
 
 
-def test_auto_is_float32_on_a_cpu():
-    assert compute_dtype("auto") is compute_dtype("float32") is jnp.float32
-    assert compute_dtype("bfloat16") is jnp.bfloat16
+def test_auto_is_float32_on_a_cpu_alone():
+    assert compute_dtype("auto", "cpu") is compute_dtype("float32", "tpu") is jnp.float32
+    assert compute_dtype("auto", "tpu") is compute_dtype("bfloat16", "cpu") is jnp.bfloat16
 
 
 @pytest.mark.parametrize(
