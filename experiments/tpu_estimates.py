@@ -90,13 +90,14 @@ def compiled(raw_config: dict[str, Any], topology: Topology, known: set[str]) ->
             yield {name: str(value) for name, value in {**row, "fault": error}.items()}
             return
         found = hlo.collectives(phase.operations).values()
+        times, sent_bytes = hlo.amount(each for kind in found for each in kind)
         row |= {
             "mcycles": phase.cycles / 1e6,
             "ms": phase.cycles / topology.clock_mhz / 1e3,
             "gflop": phase.program.flops / 1e9,
             "needed_mib": (held + phase.program.temporary_bytes) / 2**20,
-            "collectives": sum(count for count, _ in found),
-            "collectives_mib": sum(size for _, size in found) / 2**20,
+            "collectives": times,
+            "collectives_mib": sent_bytes / 2**20,
             "compile_sec": phase.compile_sec,
         }
         yield {n: f"{v:.4g}" if isinstance(v, float) else str(v) for n, v in row.items()}

@@ -91,11 +91,11 @@ def train(
     """
     if not workdir and not is_dry:
         sys.exit("Error: --workdir is missing: the folder that the run writes to")
-    if topology and not is_dry:
+    if topology is not None and not is_dry:
         sys.exit(f"Error: --topology={topology} is for a dry run: give --dry_run too")
     report_own_log()
     environment = os.environ
-    if topology:
+    if topology is not None:
         try:
             check(topology)
         except ValueError as error:
@@ -132,7 +132,7 @@ def run(
         sys.exit(f"Error: training needs {error.name}: pip install 'creps-jax[train]'")
     try:
         with devices.memory_errors(_MEMORY):
-            if not topology:
+            if topology is None:
                 devices.check()
                 devices.cache_compilations()
             if is_dry:

@@ -31,7 +31,7 @@ def describe(raw_config: dict[str, Any], topology_name: str | None = None) -> It
     """
     config = parse(raw_config)
     classes = config.generator.num_classes
-    topology = find(topology_name) if topology_name else None
+    topology = None if topology_name is None else find(topology_name)
     devices = topology.devices if topology else None
     task = make_task(config, (1.0 / max(classes, 1),) * classes, devices)
     state = programs.abstract_state(task)
@@ -88,7 +88,7 @@ def _estimates(task: Task, topology: Topology) -> Iterator[str]:
     """Of the phases on the devices of a pod that is not there."""
     device = topology.devices[0].device_kind
     yield (
-        f"{topology.name}: {len(topology.devices)} devices ({device}) of "
+        f"{topology.name}: {len(topology.devices)} x {device} of "
         f"{memory.size(topology.memory_bytes)} at {topology.clock_mhz:,} MHz. Of each, the "
         "compiler's estimates (compiling takes minutes):"
     )
@@ -114,6 +114,8 @@ def _estimates(task: Task, topology: Topology) -> Iterator[str]:
 
 def _collectives(phase: Estimate) -> str:
     """'3 all-reduce of 1.5 MiB', in all."""
-    found = hlo.collectives(phase.operations).items()
-    each = (f"{count} {kind} of {size / 2**20:,.3g} MiB" for kind, (count, size) in found)
-    return ", ".join(each) or "no collectives"
+    told = []
+    for kind, found in hlo.collectives(phase.operations).items():
+        times, sent_bytes = hlo.amount(found)
+        told.append(f"{times} {kind} of {sent_bytes / 2**20:,.3g} MiB")
+    return ", ".join(told) or "no collectives"

@@ -3,6 +3,7 @@
 The text of a program is a list of computations; its entry calls the others.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,13 +17,26 @@ COLLECTIVES = (
 _COMPUTATION = re.compile(r"(ENTRY )?%([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(([^)]*)\)(.*)")
 _ARRAY = re.compile(r"([a-z]+[0-9]*)\w*\[([0-9,]*)\]")
-# Of a loop the condition is left out, of a reduction what adds two numbers.
+# Not what a reduction adds two numbers with.
 _CALLED = re.compile(r" (?:calls|body|(?:true|false)_computation)=%([\w.\-]+)")
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_CALL = re.compile(r"to_apply=%([\w.\-]+)")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_BRANCHES = re.compile(r" branch_computations=\{([^}]*)\}")
+_CALL = re.compile(r" to_apply=%([\w.\-]+)")
+_CONDITION = re.compile(r" condition=%([\w.\-]+)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
+
+
+class Array(NamedTuple):
+    """Its type: f32, bf16, s32, pred, ..., and its sides."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Without padding."""
+        bits = int(re.sub(r"\D", "", self.dtype) or 8)  # pred has a byte.
+        return math.prod(self.shape) * bits // 8
 
 
 class Operation(NamedTuple):
@@ -30,90 +44,103 @@ class Operation(NamedTuple):
 
     kind: str  # HLO's name of it: fusion, all-reduce, ...
     source: str  # the operation of JAX that it was, or one of them; "" if XLA made it
-    times: int  # in loops of unknown length, and of each branch, once
-    cycles: int  # in all, by the compiler's estimate; it has none for collectives and kernels
-    input_bytes: int  # each time
+    inputs: tuple[Array, ...]
+    times: int  # each branch counts, and a loop whose length is not in the text counts once
+    cycles: int  # each time, by the compiler's estimate; it has none for collectives and kernels
 
 
 class _Instruction(NamedTuple):
     operation: Operation
     called: list[str]  # names of computations
-    trips: int  # how often it runs them
+    condition: str | None  # of a loop, the name of its condition
+
+
+class _Program(NamedTuple):
+    computations: dict[str, list[_Instruction]]
+    limits: dict[str, int]  # of conditions "counter < limit"
+    entry: str
 
 
 def operations(text: str) -> list[Operation]:
-    """All operations of an optimised program, `compiled.as_text()`, in the order of the text."""
-    computations, entry = _computations(text)
+    """All operations of an optimised program, `compiled.as_text()`."""
+    program = _parsed(text)
 
     def within(name: str, times: int) -> Iterator[Operation]:
-        for operation, called, trips in computations[name]:
-            yield operation._replace(times=times, cycles=operation.cycles * times)
+        for operation, called, condition in program.computations[name]:
+            yield operation._replace(times=times)
+            # JAX's loops count from 0.
+            turns = program.limits.get(condition, 1) if condition else 1
             for inner in called:
-                yield from within(inner, times * trips)
+                yield from within(inner, times * turns)
 
-    return list(within(entry, 1))
+    return list(within(program.entry, 1))
 
 
 def cycles(found: Iterable[Operation]) -> int:
     """By the compiler's estimate, one operation after the other, collectives left out."""
-    return sum(operation.cycles for operation in found)
+    return sum(operation.times * operation.cycles for operation in found)
 
 
-def collectives(found: Iterable[Operation]) -> dict[str, tuple[int, int]]:
-    """Kind of collective -> (how many, bytes that a device puts into them)."""
-    counts, sizes = Counter[str](), Counter[str]()
+def collectives(found: Iterable[Operation]) -> dict[str, list[Operation]]:
+    """The collectives, by their kind."""
+    kinds: dict[str, list[Operation]] = {}
     for operation in found:
-        kind = operation.kind.removesuffix("-start")
+        kind = operation.kind.removesuffix("-start")  # Of asynchronous ones.
         if kind in COLLECTIVES:
-            counts[kind] += operation.times
-            sizes[kind] += operation.times * operation.input_bytes
-    return {kind: (counts[kind], sizes[kind]) for kind in counts}
+            kinds.setdefault(kind, []).append(operation)
+    return kinds
+
+
+def amount(found: Iterable[Operation]) -> tuple[int, int]:
+    """How often the operations come, and bytes that a device puts into them."""
+    each = [(o.times, o.times * sum(array.nbytes for array in o.inputs)) for o in found]
+    return sum(times for times, _ in each), sum(nbytes for _, nbytes in each)
 
 
 def dearest(found: Iterable[Operation], count: int) -> list[tuple[str, int]]:
     """The operations of JAX that take most cycles, and how many."""
     totals = Counter[str]()
     for operation in found:
-        totals[operation.source or operation.kind] += operation.cycles
+        totals[operation.source or operation.kind] += operation.times * operation.cycles
     return totals.most_common(count)
 
 
-def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-    """The instructions of each computation by its name, and the entry's name."""
-    found: dict[str, list[_Instruction]] = {}
-    entry, sizes = "", {}
+def _parsed(text: str) -> _Program:
+    computations: dict[str, list[_Instruction]] = {}
+    limits: dict[str, int] = {}
+    entry = name = ""
+    types: dict[str, str] = {}
+    constants: dict[str, int] = {}
     for line in text.splitlines():
         if head := _COMPUTATION.match(line):
-            name, sizes = head[2], {}
-            found[name] = []
+            name, types, constants = head[2], {}, {}
+            computations[name] = []
             entry = name if head[1] else entry
         elif match := _INSTRUCTION.match(line):
-            sizes[match[1]] = _bytes(match[2])
-            found[name].append(_instruction(*match.groups()[2:], sizes))
-    return found, entry
+            own, types[own], kind, operands, rest = match.groups()
+            names = re.findall(r"%([\w.\-]+)", operands)
+            inputs = tuple(a for each in names for a in _arrays(types.get(each, "")))
+            computations[name].append(_instruction(kind, inputs, rest))
+            if kind == "constant" and operands.isdecimal():
+                constants[own] = int(operands)
+            elif kind == "compare" and "direction=LT" in rest and names[-1] in constants:
+                limits[name] = constants[names[-1]]
+    return _Program(computations, limits, entry)
 
 
-def _instruction(kind: str, operands: str, rest: str, sizes: dict[str, int]) -> _Instruction:
-    def number(pattern: re.Pattern[str], default: int) -> int:
-        match = pattern.search(rest)
-        return int(match[1]) if match else default
-
+def _instruction(kind: str, inputs: tuple[Array, ...], rest: str) -> _Instruction:
+    """rest: what follows the operands, its attributes."""
     called = _CALLED.findall(rest) + (_CALL.findall(rest) if kind == "call" else [])
     for branches in _BRANCHES.findall(rest):
         called += branches.replace("%", "").split(", ")
-    source = _SOURCE.search(rest)
-    taken = sum(sizes.get(name, 0) for name in re.findall(r"%([\w.\-]+)", operands))
-    operation = Operation(kind, source[1] if source else "", 1, number(_CYCLES, 0), taken)
-    return _Instruction(operation, called, number(_TRIPS, 1))
+    condition, source, estimate = (p.search(rest) for p in (_CONDITION, _SOURCE, _CYCLES))
+    operation = Operation(
+        kind, source[1] if source else "", inputs, 1, int(estimate[1]) if estimate else 0
+    )
+    return _Instruction(operation, called, condition[1] if condition else None)
 
 
-def _bytes(shape: str) -> int:
+def _arrays(type_text: str) -> Iterator[Array]:
     """Of 'f32[8,3]{...}', or of a tuple of such."""
-    total = 0
-    for dtype, sides in _ARRAY.findall(shape):
-        bits = int(re.sub(r"\D", "", dtype) or 8)  # pred has a byte.
-        count = 1
-        for side in filter(None, sides.split(",")):
-            count *= int(side)
-        total += bits * count
-    return total // 8
+    for dtype, sides in _ARRAY.findall(type_text):
+        yield Array(dtype, tuple(int(side) for side in sides.split(",") if side))

@@ -20,17 +20,19 @@ class Chip(NamedTuple):
 
     hbm_gib: int
     clock_mhz: int
-    devices: int  # of JAX: the compiler for absent chips takes each core of a v4 for one
+    pod: int  # most chips together
+    devices: int = 1  # of JAX
 
 
-# Memory and peak rates are from https://cloud.google.com/tpu/docs/v4 (v5e, v5p, v6e). The clock is
-# the peak rate of bfloat16 (275, 197, 459 and 918 TFLOP/s) over twice the chip's multipliers, of
-# which the compiler's cycles of a 4096^3 product need 87 to 97 %.
+# Memory, pods and peak rates are from https://cloud.google.com/tpu/docs/v4 (v5e, v5p, v6e). The
+# clock is the peak rate of bfloat16 (275, 197, 459 and 918 TFLOP/s) over twice the chip's
+# multipliers: at it the compiler's cycles of a 4096^3 product are 87 to 97 % of that rate.
 CHIPS = {
-    "v4": Chip(hbm_gib=32, clock_mhz=1050, devices=2),
-    "v5e": Chip(hbm_gib=16, clock_mhz=1500, devices=1),
-    "v5p": Chip(hbm_gib=95, clock_mhz=1750, devices=1),
-    "v6e": Chip(hbm_gib=32, clock_mhz=1750, devices=1),
+    # The compiler for absent chips takes each of the two cores for a device.
+    "v4": Chip(hbm_gib=32, clock_mhz=1050, pod=4096, devices=2),
+    "v5e": Chip(hbm_gib=16, clock_mhz=1500, pod=256),
+    "v5p": Chip(hbm_gib=95, clock_mhz=1750, pod=8960),
+    "v6e": Chip(hbm_gib=32, clock_mhz=1750, pod=256),
 }
 
 
@@ -55,7 +57,14 @@ def chip_of(name: str) -> Chip:
             f"--topology={name} must be KIND:SHAPE as in v5e:4x4 or v5p:2x2x1, with a kind of "
             f"{', '.join(CHIPS)}"
         )
-    return CHIPS[kind]
+    chip, chips = CHIPS[kind], math.prod(_sides(name))
+    if chips > chip.pod:
+        raise ValueError(f"--topology={name} has {chips} chips; {kind} has {chip.pod} at most")
+    return chip
+
+
+def _sides(name: str) -> list[int]:
+    return [int(side) for side in name.partition(":")[2].split("x")]
 
 
 def check(name: str) -> None:
@@ -82,7 +91,7 @@ def find(name: str) -> Topology:
     jax.config.update("jax_platforms", "cpu")
     chip = chip_of(name)
     # A host has four chips, unless all are fewer.
-    sides = [int(side) for side in name.partition(":")[2].split("x")]
+    sides = _sides(name)
     few = {"chips_per_host_bounds": (*sides, 1, 1)[:3]} if math.prod(sides) < 4 else {}
     try:
         devices = topologies.get_topology_desc(name, "tpu", **few).devices
