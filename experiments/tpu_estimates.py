@@ -66,11 +66,11 @@ def cases() -> Iterator[tuple[str, str, ConfigDict]]:
             yield name, pod, config
 
 
-def case_of(name: str, pod: str, raw_config: dict[str, Any]) -> Row:
-    """The columns of a case."""
+def case_of(name: str, pod: str, raw_config: dict[str, Any]) -> tuple[str, ...]:
+    """What the columns of CASE say of it."""
     layout = " ".join(f"{k}={v}" for k, v in raw_config["layout"].items() if v != 1)
     sizes = raw_config["resolution"], raw_config["batch_size"]
-    return dict(zip(CASE, map(str, (name, *sizes, layout, pod)), strict=True))
+    return tuple(map(str, (name, *sizes, layout, pod)))
 
 
 def compiled(raw_config: dict[str, Any], topology: Topology, known: set[str]) -> Iterator[Row]:
@@ -131,30 +131,34 @@ def summary(rows: list[Row]) -> Iterator[str]:
 
 def main(_: list[str]) -> None:
     path = Path(_OUT.value) if _OUT.value else None
-    rows: list[Row] = []
-    if path and path.exists():
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = saved(path) if path and path.exists() else {}
     with rng.pinned():
         for name, pod, config in cases():
             raw_config = config.to_dict()
             case = case_of(name, pod, raw_config)
-            done = [row for row in rows if case.items() <= row.items() and not _DEAREST.value]
-            if any(row["fault"] for row in done):
+            known = [] if _DEAREST.value else [r for k, r in rows.items() if k[:-1] == case]
+            if any(row["fault"] for row in known):
                 continue
             try:
-                for row in compiled(raw_config, find(pod), {row["phase"] for row in done}):
-                    rows.append(dict.fromkeys(COLUMNS, "") | case | row)
-                    print("\t".join(rows[-1].values()), flush=True)
+                for row in compiled(raw_config, find(pod), {row["phase"] for row in known}):
+                    row = dict.fromkeys(COLUMNS, "") | dict(zip(CASE, case, strict=True)) | row
+                    rows[(*case, row["phase"])] = row
+                    print("\t".join(row.values()), flush=True)
                     if path:
-                        save(path, rows)
+                        save(path, list(rows.values()))
             except ValueError as error:
                 sys.exit(f"Error: {name} on {pod}: {error}")
-    print("\n".join(summary(rows)))
+    print("\n".join(summary(list(rows.values()))))
+
+
+def saved(path: Path) -> dict[tuple[str, ...], Row]:
+    """The rows of a CSV, by their case and phase."""
+    with path.open(newline="") as file:
+        return {tuple(row[name] for name in (*CASE, "phase")): row for row in csv.DictReader(file)}
 
 
 def save(path: Path, rows: list[Row]) -> None:
-    """All rows, in one piece."""
+    """Writes all rows, in one piece."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
     with beside.open("w", newline="") as file:

@@ -50,6 +50,7 @@ def pytest_unconfigure():
 LONGEST = [
     "test_runs.py",
     "test_buckets.py",
+    "test_topology.py",
     "test_hosts.py",
     "test_loop.py",
     "test_parity.py",

@@ -6,14 +6,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import flags
 from absl import logging as absl_logging
 
 from creps_jax.config import field_types
-from creps_jax.training.topology import check
+from creps_jax.training.topology import check as check_topology
 
 _MEMORY = (
     "share a batch among more devices, raise layout.microbatches, layout.pixel_strips or "
@@ -91,16 +91,16 @@ def train(
     """
     if not workdir and not is_dry:
         sys.exit("Error: --workdir is missing: the folder that the run writes to")
-    if topology is not None and not is_dry:
-        sys.exit(f"Error: --topology={topology} is for a dry run: give --dry_run too")
-    report_own_log()
-    environment = os.environ
+    environment: Mapping[str, str] = os.environ
     if topology is not None:
+        if not is_dry:
+            sys.exit(f"Error: --topology={topology} is for a dry run: give --dry_run too")
         try:
-            check(topology)
+            check_topology(topology)
         except ValueError as error:
             sys.exit(f"Error: {error}")
-        environment = {}  # A pod's processes need not meet for it.
+        environment = {}  # One process is enough for it, whatever else has been started.
+    report_own_log()
     # Slow to import: flags are checked before.
     from creps_jax import devices, distributed
 
