@@ -15,12 +15,12 @@ import pytest
 
 from creps_jax import rng
 from creps_jax.config import parse
-from creps_jax.model import biline
 from creps_jax.model.generator import Generator
 from creps_jax.rendering import programs as rendering
+from creps_jax.rendering.folded import line_shape
 from creps_jax.sharding import make_render_mesh, named
 from creps_jax.training import dry_run, hlo, programs, topology
-from creps_jax.training.loop import make_task
+from creps_jax.training.task import make_task
 from experiments.kill_hunt import TINY, tiny_config
 
 pytestmark = pytest.mark.skipif(
@@ -84,21 +84,21 @@ def test_chips_that_share_a_picture_exchange_nothing():
 def painting_on(mesh):
     """Both stages of the renderer, lowered for the chips of a mesh."""
     config = parse(tiny_config()).generator
-    generator = Generator(config, jnp.bfloat16)
+    generator = Generator(config)
     tile, (rows, columns) = rendering.tiling(mesh).tile, mesh.devices.shape
 
     def image():
         t = jnp.zeros(1)
         variables = generator.init(jax.random.key(0), jnp.zeros((1, 8)), jnp.zeros((1, 0)), t, t)
         ws = jnp.zeros((config.num_ws, config.w_dim))
-        return generator.apply(variables, ws, jnp.bfloat16, method="fold")
+        return rendering.fold(generator, variables, ws, jnp.bfloat16)
 
     def laid(kind, tree):
         layout = named(mesh, kind)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout), tree)
 
     def line(count):
-        return jax.ShapeDtypeStruct((count * tile, *biline.line_shape(image)), jnp.float32)
+        return jax.ShapeDtypeStruct((count * tile, *line_shape(image)), jnp.float32)
 
     with rng.pinned():
         image = laid("image", jax.eval_shape(image))
