@@ -147,7 +147,7 @@ def main(_: list[str]) -> None:
                     if path:
                         save(path, list(rows.values()))
             except ValueError as error:
-                sys.exit(f"Error: {name} on {pod}: {error}")
+                print(f"{name} on {pod} is left out: {error}", file=sys.stderr)
     print("\n".join(summary(list(rows.values()))))
 
 
