@@ -68,7 +68,7 @@ def cases() -> Iterator[tuple[str, str, ConfigDict]]:
 
 def case_of(name: str, pod: str, raw_config: dict[str, Any]) -> tuple[str, ...]:
     """What the columns of CASE say of it."""
-    layout = " ".join(f"{k}={v}" for k, v in raw_config["layout"].items() if v != 1)
+    layout = " ".join(f"{k}={v}" for k, v in raw_config["layout"].items() if v not in (1, None))
     sizes = raw_config["resolution"], raw_config["batch_size"]
     return tuple(map(str, (name, *sizes, layout, pod)))
 
