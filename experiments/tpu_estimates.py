@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
@@ -130,6 +131,8 @@ def summary(rows: list[Row]) -> Iterator[str]:
 
 
 def main(_: list[str]) -> None:
+    # Programs for chips that are absent cannot be read from a cache.
+    jax.config.update("jax_enable_compilation_cache", False)
     path = Path(_OUT.value) if _OUT.value else None
     rows = saved(path) if path and path.exists() else {}
     with rng.pinned():

@@ -100,6 +100,8 @@ def train(
         except ValueError as error:
             sys.exit(f"Error: {error}")
         environment = {}  # One process is enough for it, whatever else has been started.
+        # Programs for chips that are absent cannot be read from a cache.
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
     report_own_log()
     # Slow to import: flags are checked before.
     from creps_jax import devices, distributed

@@ -136,8 +136,10 @@ def dry(*flags, **environment):
     return result.returncode, result.stdout.splitlines(), result.stderr
 
 
-def test_a_dry_run_for_a_chip_tells_of_each_phase_and_logs_nothing():
-    code, lines, errors = dry("--dry_run", "--topology=v5e:1x1", JAX_PLATFORMS="")
+def test_a_dry_run_for_a_chip_tells_of_each_phase_and_logs_nothing(tmp_path):
+    environment = {"JAX_PLATFORMS": "", "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    code, lines, errors = dry("--dry_run", "--topology=v5e:1x1", **environment)
+    assert not list(tmp_path.iterdir())  # A cache of such programs cannot be read.
     assert (code, errors) == (0, "")
     assert any("v5e:1x1: 1 x TPU v5 lite of 16.00 GiB at 1,500 MHz" in line for line in lines)
     phases = [line for line in lines if "cycles" in line]
