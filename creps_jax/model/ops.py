@@ -7,7 +7,9 @@ lists what is in float32 whatever the compute dtype is.
 """
 
 import contextlib
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import ad
 
-from creps_jax.model.primitives import pointwise
+from creps_jax.model.primitives import pointwise, primitive
 
 Array = jax.Array
 
@@ -104,16 +106,54 @@ def limited(x: Array, limit: float = CLIP) -> Array:
 
 
 def blur(x: Array, padding: int, stride: int = 1) -> Array:
-    """Zero-pad both sides, filter with outer([1, 3, 3, 1]) / 64, keep every stride-th: NHWC.
+    """Zero-pad both sides, filter with outer([1, 3, 3, 1]) / 64, keep every stride-th: NHWC."""
+    return _blur.bind(x, padding=padding, stride=stride, size=x.shape[1:3])
 
-    Written as two sums of shifted slices: depthwise convolutions are slow on many devices.
-    """
+
+TAPS = (0.125, 0.375, 0.375, 0.125)
+
+
+def blur_by_sums(x: Array, *, padding: int, stride: int, size: tuple[int, int]) -> Array:
+    """The blur of maps [N, *size, C] as two sums of shifted slices."""
     sides = (padding, padding, 0)
     x = jax.lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), sides, sides, (0, 0, 0)))
     for axis in (1, 2):
         last = x.shape[axis] - 3
         x = sum(
-            tap * jax.lax.slice_in_dim(x, k, k + last, stride, axis)
-            for k, tap in enumerate((0.125, 0.375, 0.375, 0.125))
+            tap * jax.lax.slice_in_dim(x, k, k + last, stride, axis) for k, tap in enumerate(TAPS)
         )
     return x
+
+
+def blur_by_products(x: Array, *, padding: int, stride: int, size: tuple[int, int]) -> Array:
+    """The same as two products with banded matrices: [N, h, w, C] -> [q, N, h, C] -> [p, q, N, C].
+
+    Many more multiplications, but a TPU's matrix unit is idle while it sums.
+    """
+    for side in size[::-1]:
+        rows = np.arange((side + 2 * padding - 4) // stride + 1)[:, None]
+        tap = np.arange(side)[None, :] + padding - stride * rows
+        band = np.where((tap >= 0) & (tap < 4), np.take(TAPS, tap, mode="clip"), 0.0)
+        x = jax.lax.dot_general(
+            jnp.asarray(band, x.dtype), x, (((1,), (2,)), ((), ())), precision=precision_of(x.dtype)
+        )
+    return x.transpose(2, 0, 1, 3)
+
+
+def _transposed(plain: Callable[..., Array]) -> Callable[..., Array]:
+    """The gradient with respect to the maps of a blur that is c [N, p, q, C] in each result."""
+
+    def transposed(c: Array, *, size: tuple[int, int], **settings: Any) -> Array:
+        x = jax.ShapeDtypeStruct((len(c), *size, c.shape[3]), c.dtype)
+        return jax.linear_transpose(functools.partial(plain, size=size, **settings), x)(c)[0]
+
+    return transposed
+
+
+_blur = primitive("blur", blur_by_sums, on_tpu=blur_by_products)
+_blur_transposed = primitive(
+    "blur_transposed", _transposed(blur_by_sums), on_tpu=_transposed(blur_by_products)
+)
+# It is linear.
+ad.deflinear2(_blur, lambda c, x, **settings: [_blur_transposed.bind(c, **settings)])
+ad.deflinear2(_blur_transposed, lambda c, x, **settings: [_blur.bind(c, **settings)])
