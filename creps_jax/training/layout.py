@@ -15,7 +15,7 @@ from creps_jax.training.state import Task
 
 Array = jax.Array
 
-STRIP_PX = 2048
+STRIP_PX = 4096
 
 
 def synthesize(task: Task, variables: Any, ws: Array, y: Array, x: Array) -> Array:

@@ -171,9 +171,9 @@ def test_a_step_that_a_device_has_no_memory_for_is_an_error_before_it(monkeypatc
     ("devices", "images", "shape", "strips"),
     [
         (1, 16, (8, 16), 1),
-        (1, 16, (32, 32), 8),
-        (2, 16, (32, 32), 4),
-        (1, 3, (96, 64), 12),  # 9 do not divide 96, and 9 x 2048 px are all.
+        (1, 16, (32, 32), 4),
+        (2, 16, (32, 32), 2),
+        (1, 3, (96, 64), 6),  # 5 do not divide 96.
         (1, 4096, (4, 4), 4),  # No strip is less than a row.
     ],
 )
