@@ -31,11 +31,11 @@ from creps_jax.training.task import make_task
 from creps_jax.training.topology import Topology, find
 
 COLUMNS = (
-    *("config", "resolution", "batch_size", "layout", "topology", "devices"),
+    *("config", "resolution", "batch_size", "augment", "layout", "topology", "devices"),
     *("phase", "every", "mcycles", "ms", "gflop", "needed_mib", "device_mib"),
     *("collectives", "collectives_mib", "compile_sec", "fault"),
 )
-CASE = COLUMNS[:5]  # What a row is found again by, beside its phase.
+CASE = COLUMNS[:6]  # What a row is found again by, beside its phase.
 
 PODS = ("v4:2x2x1", "v5e:4x4", "v5p:2x2x1", "v6e:2x4")
 # Path lengths are measured on half the batch: two chips share an image.
@@ -71,7 +71,7 @@ def case_of(name: str, pod: str, raw_config: dict[str, Any]) -> tuple[str, ...]:
     """What the columns of CASE say of it."""
     layout = " ".join(f"{k}={v}" for k, v in raw_config["layout"].items() if v not in (1, None))
     sizes = raw_config["resolution"], raw_config["batch_size"]
-    return tuple(map(str, (name, *sizes, layout, pod)))
+    return tuple(map(str, (name, *sizes, raw_config["augment"]["kind"], layout, pod)))
 
 
 def compiled(raw_config: dict[str, Any], topology: Topology, known: set[str]) -> Iterator[Row]:
@@ -112,8 +112,8 @@ def summary(rows: list[Row]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for case in dict.fromkeys(tuple(row[name] for name in CASE) for row in rows):
         phases = [row for row in rows if tuple(row[name] for name in CASE) == case]
-        name, resolution, batch_size, layout, pod = case
-        what = f"| {name}, {resolution} px, batch {batch_size} {layout}".rstrip()
+        name, resolution, batch_size, augment, layout, pod = case
+        what = f"| {name}, {resolution} px, batch {batch_size}, augment {augment} {layout}".rstrip()
         last = phases[-1]
         if last.get("fault"):
             yield f"{what} | {pod} | does not fit: {last['phase']} | | | | |"
