@@ -107,14 +107,14 @@ def limited(x: Array, limit: float = CLIP) -> Array:
 
 def blur(x: Array, padding: int, stride: int = 1) -> Array:
     """Zero-pad both sides, filter with outer([1, 3, 3, 1]) / 64, keep every stride-th: NHWC."""
-    return _blur.bind(x, padding=padding, stride=stride, size=x.shape[1:3])
+    return _blur.bind(x, padding=padding, stride=stride)
 
 
 TAPS = (0.125, 0.375, 0.375, 0.125)
 
 
-def blur_by_sums(x: Array, *, padding: int, stride: int, size: tuple[int, int]) -> Array:
-    """The blur of maps [N, *size, C] as two sums of shifted slices."""
+def blur_by_sums(x: Array, *, padding: int, stride: int) -> Array:
+    """The blur of maps [N, h, w, C] as two sums of shifted slices: [N, p, q, C]."""
     sides = (padding, padding, 0)
     x = jax.lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), sides, sides, (0, 0, 0)))
     for axis in (1, 2):
@@ -125,12 +125,12 @@ def blur_by_sums(x: Array, *, padding: int, stride: int, size: tuple[int, int]) 
     return x
 
 
-def blur_by_products(x: Array, *, padding: int, stride: int, size: tuple[int, int]) -> Array:
+def blur_by_products(x: Array, *, padding: int, stride: int) -> Array:
     """The same as two products with banded matrices: [N, h, w, C] -> [q, N, h, C] -> [p, q, N, C].
 
     Many more multiplications, but a TPU's matrix unit is idle while it sums.
     """
-    for side in size[::-1]:
+    for side in x.shape[2], x.shape[1]:
         rows = np.arange((side + 2 * padding - 4) // stride + 1)[:, None]
         tap = np.arange(side)[None, :] + padding - stride * rows
         band = np.where((tap >= 0) & (tap < 4), np.take(TAPS, tap, mode="clip"), 0.0)
@@ -141,11 +141,11 @@ def blur_by_products(x: Array, *, padding: int, stride: int, size: tuple[int, in
 
 
 def _transposed(plain: Callable[..., Array]) -> Callable[..., Array]:
-    """The gradient with respect to the maps of a blur that is c [N, p, q, C] in each result."""
+    """c [N, p, q, C], the gradient of a blur's result -> that of its maps [N, *size, C]."""
 
     def transposed(c: Array, *, size: tuple[int, int], **settings: Any) -> Array:
         x = jax.ShapeDtypeStruct((len(c), *size, c.shape[3]), c.dtype)
-        return jax.linear_transpose(functools.partial(plain, size=size, **settings), x)(c)[0]
+        return jax.linear_transpose(functools.partial(plain, **settings), x)(c)[0]
 
     return transposed
 
@@ -155,5 +155,8 @@ _blur_transposed = primitive(
     "blur_transposed", _transposed(blur_by_sums), on_tpu=_transposed(blur_by_products)
 )
 # It is linear.
-ad.deflinear2(_blur, lambda c, x, **settings: [_blur_transposed.bind(c, **settings)])
-ad.deflinear2(_blur_transposed, lambda c, x, **settings: [_blur.bind(c, **settings)])
+ad.deflinear2(
+    _blur,
+    lambda c, x, **settings: [_blur_transposed.bind(c, size=x.aval.shape[1:3], **settings)],
+)
+ad.deflinear2(_blur_transposed, lambda c, x, size, **settings: [_blur.bind(c, **settings)])

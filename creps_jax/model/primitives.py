@@ -20,10 +20,7 @@ def primitive(
       on_tpu: computes the same, faster there.
     """
     operation = Primitive(name)
-
-    @operation.def_impl
-    def computed(*arrays: Array, **settings: Any) -> Array:
-        return jax.jit(functools.partial(plain, **settings))(*arrays)
+    operation.def_impl(plain)
 
     @operation.def_abstract_eval
     def shaped(*arrays: Any, **settings: Any) -> jax.core.ShapedArray:
