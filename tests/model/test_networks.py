@@ -595,6 +595,22 @@ def test_convolutions_of_several_sets_of_maps_are_each_ones():
         assert_close(y, layers.conv(weight, x))
 
 
+def test_outside_of_jit_nothing_is_compiled_a_second_time():
+    weight, x, compiled = normal(3, 3, 2, 4), normal(2, 7, 7, 2), []
+
+    def operate():
+        jax.block_until_ready((layers.conv(weight, x), ops.lrelu(x), ops.blur(x, 1, 2)))
+
+    operate()
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **tags: compiled.append(event) if "backend_compile" in event else None
+    )
+    operate()
+    assert not compiled
+    ops.lrelu(x[:, :5])
+    assert compiled  # What is new is heard.
+
+
 def test_no_filter_gradient_of_r1_reads_feature_maps_with_inserted_zeros():
     penalty = r1_through(lambda weight, x: layers.conv(weight, x, 2, "VALID"))
     program = jax.jit(jax.grad(penalty)).lower(normal(3, 3, 2, 4), normal(2, 9, 9, 2))
