@@ -29,10 +29,11 @@ Styles = dict[str, Any]
 class Image(NamedTuple):
     """All that an image is made of: the parameters of its lines and pixels, and their styles.
 
-    A layer whose style is None has it in its weight.
+    The trees are those of line_styles() and pixel_styles(); a layer whose style is None has it in
+    its weight.
     """
 
-    freqs: Array
+    freqs: Array  # [C/2, R], cycles per image
     lines: Parameters
     line_styles: Styles
     pixels: Parameters

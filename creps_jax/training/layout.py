@@ -15,7 +15,7 @@ from creps_jax.training.state import Task
 
 Array = jax.Array
 
-STRIP_PX = 4096
+STRIP_PX = 4096  # of a strip at most, on a CPU: of all images, on each device
 
 
 def synthesize(task: Task, variables: Any, ws: Array, y: Array, x: Array) -> Array:
