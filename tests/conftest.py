@@ -58,7 +58,7 @@ LONGEST = [
     "test_distributed.py",
     "test_restart.py",
     "test_pipeline.py",
-    "test_writers.py",
+    "test_writing.py",
     "test_cli.py",
 ]
 

@@ -143,8 +143,9 @@ def render(
     import creps_jax
     from creps_jax import devices
     from creps_jax.model import coordinates
-    from creps_jax.rendering import latents, saving, writers
+    from creps_jax.rendering import latents, saving
     from creps_jax.rendering import warp as warping
+    from creps_jax.rendering.files import writing
 
     with option("--warp"):
         moved = None if warp is None else warping.parse(warp)
@@ -171,7 +172,7 @@ def render(
     with option("--truncation"):
         first = saving.picture(painter, latents_of(parsed_seeds[:1])[0], plan)
     with option("--out"):
-        writers.check(paths[0], first)
+        writing.check(paths[0], first)
 
     work = list(zip(parsed_seeds, paths, strict=True))
     if len(work) > 1:  # Whole images are dealt out, not the blocks of each.

@@ -147,7 +147,7 @@ def video(
     from creps_jax import devices
     from creps_jax.rendering import latents
     from creps_jax.rendering import video as videos
-    from creps_jax.rendering.writers import make_folder
+    from creps_jax.rendering.files.writing import make_folder
 
     with option("--out"):
         kind = videos.format_of(out)

@@ -10,8 +10,9 @@ import numpy as np
 
 from creps_jax import disk
 from creps_jax.progress import Progress
-from creps_jax.rendering import programs, render, writers
-from creps_jax.rendering.store import URL
+from creps_jax.rendering import programs, render
+from creps_jax.rendering.files import writing
+from creps_jax.rendering.files.store import URL
 from creps_jax.rendering.windows import Blocks, Window
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ WRITERS = 8  # threads: each waits for the disk most of its time
 Painted = np.ndarray | ValueError | None
 
 
-def picture(painter: "Painter", ws: np.ndarray, plan: "Plan") -> writers.Picture:
+def picture(painter: "Painter", ws: np.ndarray, plan: "Plan") -> writing.Picture:
     """What is written, with the key that finds it again."""
     channels = painter.generator.config.image_channels
-    return writers.Picture(plan.window, channels, painter.key(ws, plan))
+    return writing.Picture(plan.window, channels, painter.key(ws, plan))
 
 
 def save(
@@ -42,19 +43,19 @@ def save(
     """Writes what is missing of a part of a picture; whether all of it is complete then.
 
     Args:
-      path, part: of writers.write(); ~ is the home.
+      path, part: of writing.write(); ~ is the home.
       ws, plan: of Painter.latents() and Painter.plan().
       shown: where it tells how far it is: by tiles, or of several `images` by images.
       note: told in a sentence what takes long, and how exact it is.
 
     Raises:
-      ValueError, OSError: as writers.write() does.
+      ValueError, OSError: as writing.write() does.
     """
     if not (isinstance(path, str) and re.match(URL, path)):
         path = disk.utf8_path(path)
     whole, area = picture(painter, ws, plan), math.prod(plan.window.shape)
     if part[1] > 1:
-        writers.check_parts(path, whole)
+        writing.check_parts(path, whole)
 
     def advance(unit: str, done: float, total: float, pixels: int) -> None:
         if shown and images == 1:
@@ -80,10 +81,10 @@ def save(
             advance("tiles painted", 1, len(windows), math.prod(window.shape))
 
     def encoded(pixels: int) -> None:
-        chunk = writers.CHUNK**2
+        chunk = writing.CHUNK**2
         advance("tiles written", pixels / chunk, area / chunk, pixels)
 
-    return writers.write(path, whole, paint, block=painter.block, part=part, encoded=encoded)
+    return writing.write(path, whole, paint, block=painter.block, part=part, encoded=encoded)
 
 
 def save_each(
@@ -103,7 +104,7 @@ def save_each(
       part, shown, note: of save(); told of what is complete already, too.
 
     Raises:
-      ValueError, OSError: as writers.write() does.
+      ValueError, OSError: as writing.write() does.
     """
     if len(work) > 1 and painter.is_small(plan):
         _save_small(painter, work, latents, plan, shown, note)
@@ -111,7 +112,7 @@ def save_each(
     complete = True
     for seed, path in work:
         (ws,) = latents([seed])
-        if writers.is_finished(path, painter.key(ws, plan)):
+        if writing.is_finished(path, painter.key(ws, plan)):
             note(f"{path} is complete already")
             shown.stage(len(work), "images")
             shown.advance(1, 0)
@@ -142,7 +143,7 @@ def _save_small(
         """Files, latents and pictures."""
         paths, ws = [path for _, path in some], latents([seed for seed, _ in some])
         keys = (painter.key(one, plan) for one in ws)
-        finished = np.array(list(map(writers.is_finished, paths, keys)))
+        finished = np.array(list(map(writing.is_finished, paths, keys)))
         pictures = iter(painted(ws[~finished]))
         return [
             (path, one, None if done else next(pictures))
@@ -159,7 +160,7 @@ def _save_small(
         def whole(windows: Blocks) -> Iterator[tuple[Window, np.ndarray]]:
             return ((window, pixels) for window in windows)
 
-        writers.write(path, picture(painter, ws, plan), whole, block=painter.block)
+        writing.write(path, picture(painter, ws, plan), whole, block=painter.block)
 
     def write(some: list[tuple[str, np.ndarray, Painted]]) -> tuple[list[str], int]:
         """The files that were finished already, and how many were written."""

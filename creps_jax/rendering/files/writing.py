@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from creps_jax import disk
-from creps_jax.rendering import encoders
-from creps_jax.rendering.store import (
+from creps_jax.rendering.files import formats
+from creps_jax.rendering.files.store import (
     CHUNK,
     MARK,
     SCHEMES,
@@ -44,10 +44,10 @@ from creps_jax.rendering.windows import Blocks, Window
 Paint = Callable[[Blocks], Iterator[tuple[Window, np.ndarray]]]
 
 _ENCODERS = {
-    ".png": encoders.encode_png,
-    ".tif": encoders.encode_tiff,
-    ".tiff": encoders.encode_tiff,
-    ".dzi": encoders.encode_dzi,
+    ".png": formats.encode_png,
+    ".tif": formats.encode_tiff,
+    ".tiff": formats.encode_tiff,
+    ".dzi": formats.encode_dzi,
     ".zarr": None,
 }
 _PNG_MAX_SIDE_PX = 2**31 - 1
@@ -127,7 +127,7 @@ def check(path: str | os.PathLike, picture: Picture) -> None:
     output = _output(path)
     if picture.channels not in (1, 3):
         raise ValueError(f"channels={picture.channels} must be 1 or 3")
-    if output.encode is encoders.encode_png and max(picture.window.shape) > _PNG_MAX_SIDE_PX:
+    if output.encode is formats.encode_png and max(picture.window.shape) > _PNG_MAX_SIDE_PX:
         raise ValueError(
             f"{path}: {picture.window.shape[0]}x{picture.window.shape[1]} px (height x width) "
             f"exceed PNG's {_PNG_MAX_SIDE_PX} px a side: write .tif or .zarr"
@@ -141,8 +141,8 @@ def check(path: str | os.PathLike, picture: Picture) -> None:
     if output.encode is not None and output.path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, must be a file")
     folder = output.path
-    if output.encode is encoders.encode_dzi:
-        folder = encoders.dzi_tiles(output.path)
+    if output.encode is formats.encode_dzi:
+        folder = formats.dzi_tiles(output.path)
     if folder.is_dir() and not (MARK.encode() in _head(output) or output.has_leftovers()):
         raise FileExistsError(f"{folder} was not written by creps: move it away")
     if is_small(path, picture):
@@ -201,7 +201,7 @@ def is_finished(path: str | os.PathLike, key: str) -> bool:
 def is_small(path: str | os.PathLike, picture: Picture) -> bool:
     """Whether the output is written at once: it takes so little that none of it need be kept."""
     one = Blocks(picture.window, (CHUNK, CHUNK)).grid == (1, 1)
-    return one and _output(path).encode is encoders.encode_png
+    return one and _output(path).encode is formats.encode_png
 
 
 # Places.
@@ -302,7 +302,7 @@ def _naming_full_disks(output: _Output) -> Iterator[None]:
 def _write_small(output: _Output, picture: Picture, window: Window, pixels: np.ndarray) -> None:
     check_pixels(window, pixels, picture.channels)
     with disk.whole_file(output.path) as file:
-        encoders.write_png(file, pixels.shape, iter([pixels]), signature(picture.key))
+        formats.write_png(file, pixels.shape, iter([pixels]), signature(picture.key))
 
 
 def _paint(write: Callable[[Window, np.ndarray], None], paint: Paint, blocks: Blocks) -> np.ndarray:

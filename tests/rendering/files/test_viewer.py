@@ -13,10 +13,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from creps_jax.rendering.files.writing import Picture, write
 from creps_jax.rendering.render import Window
-from creps_jax.rendering.writers import Picture, write
 
-FOLDER = Path(__file__).parents[1] / "viewer"
+FOLDER = Path(__file__).parents[2] / "viewer"
 PACKAGES = FOLDER / "node_modules"
 CHROMIUMS = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"]
 INSTALL = """these commands install what is needed (in Debian 13, as root):

@@ -29,9 +29,9 @@ import zarr
 from sklearn.datasets import load_sample_images
 
 from creps_jax import disk
-from creps_jax.rendering import encoders, store, writers
+from creps_jax.rendering.files import formats, store, writing
+from creps_jax.rendering.files.writing import CHUNK, Picture, check, is_finished, write
 from creps_jax.rendering.windows import Window
-from creps_jax.rendering.writers import CHUNK, Picture, check, is_finished, write
 
 SUFFIXES = [".png", ".tif", ".dzi", ".zarr"]
 WINDOW = Window(300, 700, 1300, 1601)  # 3x3 chunks of the frame's grid, or 2x2 of its own.
@@ -285,7 +285,7 @@ def test_after_an_error_only_what_is_missing_is_painted(tmp_path, suffix):
 
 KILLED = """
 import os, pathlib, signal, sys
-from creps_jax.rendering import encoders, store, writers
+from creps_jax.rendering.files import formats, store, writing
 
 def kill_at(call, owner, name):
     function = getattr(owner, name)
@@ -299,15 +299,15 @@ def kill_at(call, owner, name):
 
 path, window, key, call, owner, name = sys.argv[1:]
 kill_at(int(call), eval(owner), name)
-picture = writers.Picture(writers.Window(*eval(window)), 3, key)
-writers.write(path, picture, lambda windows: ((w, pixels_of(w)) for w in windows))
+picture = writing.Picture(writing.Window(*eval(window)), 3, key)
+writing.write(path, picture, lambda windows: ((w, pixels_of(w)) for w in windows))
 """
 
 
 def test_sigkill_at_any_step_leaves_nothing_that_looks_finished(tmp_path):
     cases = [
         (".png", 3, "store.Store", "write"),
-        (".png", 20, "encoders", "_filter"),
+        (".png", 20, "formats", "_filter"),
         (".dzi", 1, "os", "replace"),  # Only the tiles have their final name.
         (".zarr", 2, "store.Store", "write"),
         (".zarr", 0, "os", "replace"),
@@ -331,14 +331,14 @@ def test_sigkill_at_any_step_leaves_nothing_that_looks_finished(tmp_path):
 
 
 def test_a_kill_after_the_last_rename_leaves_only_waste(tmp_path, monkeypatch):
-    path, rename = tmp_path / "a.png", writers._rename
+    path, rename = tmp_path / "a.png", writing._rename
 
     def rename_and_die(output):
         rename(output)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(writers, "_rename", rename_and_die)
+        patch.setattr(writing, "_rename", rename_and_die)
         write(path, PICTURE, Painter())
     assert set(os.listdir(tmp_path)) == {"a.png", "a.png.partial"}
     assert write(path, PICTURE, unused)
@@ -398,7 +398,7 @@ def test_nothing_bears_the_final_name_before_it_is_complete(tmp_path, monkeypatc
         seen.append(os.listdir(tmp_path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(writers, "_rename", look)
+        patch.setattr(writing, "_rename", look)
         patch.setattr(shutil, "rmtree", look)
         write(path, PICTURE, Painter(before=look))
     assert len(seen) > 5
@@ -534,10 +534,10 @@ def test_a_chunk_that_is_lost_before_the_encoding_is_no_black_square(tmp_path, m
 
     def lose(store, *args):
         harm(chunks_of(path)[1])
-        encoders.encode_png(store, *args)
+        formats.encode_png(store, *args)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="c/"):
-        patch.setitem(writers._ENCODERS, ".png", lose)
+        patch.setitem(writing._ENCODERS, ".png", lose)
         write(path, PICTURE, Painter())
     painter = Painter()
     write(path, PICTURE, painter)
@@ -585,7 +585,7 @@ def failing(function, code, where=lambda descriptor: True):
 
 def opened(path):
     """How TensorStore opens what is painted."""
-    files = writers._output(path).store(PICTURE)._files
+    files = writing._output(path).store(PICTURE)._files
     return json.dumps(files.spec(retain_context=True).to_json(), separators=(",", ":"))
 
 

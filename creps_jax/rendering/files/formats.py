@@ -1,6 +1,6 @@
-"""Encoders: the window of a finished store to the file folder/name, in the memory of few chunks.
+"""PNG, BigTIFF and Deep Zoom: the window of a finished store to the file folder/name.
 
-Each file bears the signature of the picture's key near its start.
+In the memory of few chunks. Each file bears the signature of the picture's key near its start.
 """
 
 import struct
@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from creps_jax.rendering.store import CHUNK, Store, signature
+from creps_jax.rendering.files.store import CHUNK, Store, signature
 from creps_jax.rendering.windows import Blocks, Window
 
 
