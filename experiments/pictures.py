@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 import creps_jax
-from creps_jax.rendering import warp
+from creps_jax.rendering.warp import maps
 
 SEEDS = range(16)
 TRUNCATION = 0.7
@@ -58,7 +58,7 @@ def main() -> None:
     Image.fromarray(np.hstack(scales)).save(out / "scales.png")
     warps = [
         painter.render(arguments.seed, size=(6 * n, 6 * n), warp=bent, truncation=TRUNCATION)
-        for bent in (warp.rotate(20), warp.perspective(30), warp.fisheye(0.5), warp.polar())
+        for bent in (maps.rotate(20), maps.perspective(30), maps.fisheye(0.5), maps.polar())
     ]
     Image.fromarray(np.hstack(warps)).save(out / "warps.png")
 

@@ -3,8 +3,9 @@
     python -m experiments.warp_error --workdir=runs/demo --out=experiments/demo/warp_error.csv
 
 All pixels of 32 pictures of 120 x 120 px, for tables whose intervals are halved until the line in
-their middle is right to a tolerance: rendering.tables.TOLERANCE is the default, infinity a table of
-four entries a training pixel everywhere. `nothing` is the frame itself, made as if it were warped.
+their middle is right to a tolerance. rendering.warp.tables.TOLERANCE is the default, infinity a
+table of four entries a training pixel everywhere. `nothing` is the frame itself, made as if it
+were warped.
 """
 
 import argparse
@@ -15,17 +16,17 @@ from pathlib import Path
 import numpy as np
 
 import creps_jax
-from creps_jax.rendering import tables, warp
+from creps_jax.rendering.warp import interpolated, maps, tables
 
 SEEDS = range(32)
 SIZE = (120, 120)
 TOLERANCES = (math.inf, tables.TOLERANCE)
 MAPS = {
     "nothing": lambda h, w, size: (h + 0 * w, w + 0 * h),
-    "rotate:30": warp.rotate(30),
-    "perspective:20": warp.perspective(20),
-    "fisheye:.9": warp.fisheye(0.9),
-    "polar:1": warp.polar(),
+    "rotate:30": maps.rotate(30),
+    "perspective:20": maps.perspective(20),
+    "fisheye:.9": maps.fisheye(0.9),
+    "polar:1": maps.polar(),
 }
 
 
@@ -43,8 +44,8 @@ def main() -> None:
         plan = painter.plan(SIZE, supersample=1, warp=MAPS[name])
         picture, mesh, entries, errors = painter.warped(plan), painter.mesh, 0, []
         for image in images:
-            found = warp.tables(image, [(picture, plan.window)], mesh, tolerance)
-            errors.append(warp.interpolation_error(image, picture, found, h, w, mesh))
+            found = interpolated.tables(image, [(picture, plan.window)], mesh, tolerance)
+            errors.append(interpolated.error(image, picture, found, h, w, mesh))
             entries += sum(len(table.positions) for table in found)
         steps = np.stack(errors)
         numbers = tolerance, round(entries / len(SEEDS)), steps.max(), steps.mean()

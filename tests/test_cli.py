@@ -22,7 +22,7 @@ from creps_jax.config import parse
 from creps_jax.model import coordinates
 from creps_jax.model.generator import Generator
 from creps_jax.rendering import painter as painter_module
-from creps_jax.rendering import warp
+from creps_jax.rendering.warp import maps
 from experiments import kill_hunt
 
 CONFIG = kill_hunt.tiny_config()
@@ -390,7 +390,7 @@ def test_every_option_changes_the_picture_as_the_painter_says(workdir, tmp_path)
         ("cutoff", ["--truncation=.5", "--cutoff=2"], {"truncation": 0.5, "cutoff": 2}),
         ("supersample", ["--size=12", "--supersample=3"], {"size": (12, 12), "supersample": 3}),
         ("small", ["--size=4"], {"size": (4, 4), "supersample": 4}),
-        ("warp", ["--size=16", "--warp=rotate:30"], {"size": (16, 16), "warp": warp.rotate(30)}),
+        ("warp", ["--size=16", "--warp=rotate:30"], {"size": (16, 16), "warp": maps.rotate(30)}),
     ]:
         result = creps_render(workdir, tmp_path / f"{name}.png", "--seeds=1", *arguments)
         assert result.exit_code == 0, result.output

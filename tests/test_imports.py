@@ -103,12 +103,10 @@ NEEDS_ONLY = {
     "rendering.checks": CORE,
     "rendering.folded": CORE,
     "rendering.latents": CORE,
-    "rendering.maps": CORE,
     "rendering.programs": CORE,
     "rendering.render": CORE,
     "rendering.rounds": CORE,
     "rendering.small": CORE,
-    "rendering.tables": CORE,
     "rendering.warp": CORE,
     "rendering.windows": CORE,
 }

@@ -144,11 +144,11 @@ def render(
     from creps_jax import devices
     from creps_jax.model import coordinates
     from creps_jax.rendering import latents, saving
-    from creps_jax.rendering import warp as warping
     from creps_jax.rendering.files import writing
+    from creps_jax.rendering.warp import maps
 
     with option("--warp"):
-        moved = None if warp is None else warping.parse(warp)
+        moved = None if warp is None else maps.parse(warp)
     devices.cache_compilations()
     with one_line_errors(OSError, ValueError, MemoryError):
         painter = creps_jax.load(workdir, precision)

@@ -11,7 +11,7 @@ import numpy as np
 from creps_jax import __version__
 from creps_jax.model import coordinates
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import maps
+from creps_jax.rendering.warp import maps
 
 if TYPE_CHECKING:
     from creps_jax.rendering.painter import Plan

@@ -17,10 +17,11 @@ from creps_jax.model.generator import Generator, Variables
 from creps_jax.rendering import keys, programs, small
 from creps_jax.rendering import latents as mapping
 from creps_jax.rendering import render as rendering
-from creps_jax.rendering import warp as warping
 from creps_jax.rendering.checks import as_float32, check_sampling, is_number, is_whole
 from creps_jax.rendering.rounds import MANY
-from creps_jax.rendering.tables import Table
+from creps_jax.rendering.warp import interpolated, maps
+from creps_jax.rendering.warp.tables import Table
+from creps_jax.rendering.warp.warped import Warped, separable_frame
 from creps_jax.rendering.windows import BLOCK, Blocks, Window
 
 Tables = tuple[Table, Table]  # of rows and of columns
@@ -43,7 +44,7 @@ class Plan(NamedTuple):
     window: Window
     sampling: coordinates.Sampling
     supersample: tuple[int, int]
-    warp: warping.Map | None
+    warp: maps.Map | None
 
 
 class Painter:
@@ -184,7 +185,7 @@ class Painter:
         window: tuple[int, int, int, int] | None = None,
         sampling: str | coordinates.Sampling = coordinates.centers,
         supersample: int | None = None,
-        warp: str | warping.Map | None = None,
+        warp: str | maps.Map | None = None,
     ) -> Plan:
         """What to paint of an image.
 
@@ -197,7 +198,7 @@ class Painter:
             training images' size of two a training pixel, so that small images are not aliased.
           warp: (h, w, size) -> (i, j): pixel (h, w) shows what is at (i, j) without it; float64
             px, h [H, 1] and w [1, W]. If i is [H, 1] and j [1, W], all lines are exact; else they
-            are interpolated. See the functions of rendering.warp; 'rotate:30' is one of them.
+            are interpolated. See the functions of rendering.warp.maps; 'rotate:30' is one of them.
 
         Raises:
           ValueError: says which argument is out of range, its value and what it must be.
@@ -205,7 +206,7 @@ class Painter:
         size = self.size(size)
         sampling = check_sampling(sampling, size, self.shape)
         if warp is not None:
-            warp = warping.check(warp, size)
+            warp = maps.check(warp, size)
         rendering.make_frame(size, self.shape, sampling)
         whole = rendering.resolve_window(window, size)
         if supersample is None:
@@ -300,7 +301,7 @@ class Painter:
         window: tuple[int, int, int, int] | None = None,
         sampling: str | coordinates.Sampling = coordinates.centers,
         supersample: int | None = None,
-        warp: str | warping.Map | None = None,
+        warp: str | maps.Map | None = None,
     ) -> tuple[np.ndarray, Plan]:
         """The latents [num_ws, w_dim] of the image asked for, and what to paint of it.
 
@@ -330,7 +331,7 @@ class Painter:
         None where all the plans' lines are exact: without a warp, or with a separable one.
         """
         mixed = [(self.warped(plan), plan.window) for plan in plans if self._frame(plan) is None]
-        return warping.tables(image, mixed, self.mesh) if mixed else None
+        return interpolated.tables(image, mixed, self.mesh) if mixed else None
 
     def paint(
         self,
@@ -353,7 +354,7 @@ class Painter:
             parts = rendering.stream(image, frame, windows, self.mesh, plan.supersample)
         else:
             tables = tables or self.tables(image, [plan])
-            parts = warping.stream(image, self.warped(plan), tables, windows, self.mesh)
+            parts = interpolated.stream(image, self.warped(plan), tables, windows, self.mesh)
         for window, pixels in parts:
             yield window, _colours(window, pixels, dtype)
 
@@ -405,12 +406,12 @@ class Painter:
             ]
             for axis, k in enumerate(plan.supersample)
         )
-        steps = warping.interpolation_error(image, picture, tables, h, w, self.mesh)
+        steps = interpolated.error(image, picture, tables, h, w, self.mesh)
         return float(steps.max()), float(steps.mean())
 
-    def warped(self, plan: Plan) -> warping.Warped:
+    def warped(self, plan: Plan) -> Warped:
         """The plan's picture under its warp."""
-        return warping.Warped(plan.size, plan.warp, self.shape, plan.sampling, plan.supersample)
+        return Warped(plan.size, plan.warp, self.shape, plan.sampling, plan.supersample)
 
     def size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
         """Height and width, px, of what plan() takes for a size.
@@ -432,7 +433,7 @@ class Painter:
     def _frame(self, plan: Plan) -> rendering.Frame | None:
         """The frame whose lines are the plan's; None if each pixel has lines of its own."""
         if plan.warp is not None:
-            return warping.separable_frame(self.warped(plan))
+            return separable_frame(self.warped(plan))
         fine = tuple(n * k for n, k in zip(plan.size, plan.supersample, strict=True))
         return rendering.make_frame(fine, self.shape, plan.sampling)
 

@@ -19,10 +19,10 @@ import numpy as np
 from creps_jax import disk
 from creps_jax.model import biline
 from creps_jax.rendering import render as rendering
-from creps_jax.rendering import warp as warping
 from creps_jax.rendering.checks import is_number, is_whole
 from creps_jax.rendering.latents import draw_z
 from creps_jax.rendering.painter import Painter, Plan
+from creps_jax.rendering.warp.maps import Map
 from creps_jax.rendering.windows import Blocks
 
 # Time.
@@ -203,7 +203,7 @@ def between(a: Camera, b: Camera, s: float) -> Camera:
     )
 
 
-def view(camera: Camera) -> warping.Map:
+def view(camera: Camera) -> Map:
     """The camera as a map of pixels: separable, hence with exact lines, unless it is turned."""
     turn = math.radians(camera.degrees % 360.0)
     cos, sin = math.cos(turn), math.sin(turn)

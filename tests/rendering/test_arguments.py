@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import creps_jax
-from creps_jax.rendering import video, warp
+from creps_jax.rendering import video
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.video import Camera, Timing
+from creps_jax.rendering.warp import maps
 from tests.rendering.test_render import make_generator
 
 NOT_A_NUMBER = ["", "5", b"5", 1j, [1], {}, True, object(), np.zeros(2), np.array([])]
@@ -130,7 +131,7 @@ def test_rendering_refuses(painter, name, value):
             ("devices", lambda p, v: Painter(p.generator, {}, devices=v), [[]]),
             ("load", lambda p, v: creps_jax.load(v), [None, 1, 1.5, b"runs", [], "", "~no such/a"]),
             ("precision", lambda p, v: creps_jax.load("/", v), [None, 1, [], "float16"]),
-            ("rotate", lambda p, v: warp.rotate(v), [None, *NOT_FINITE]),
+            ("rotate", lambda p, v: maps.rotate(v), [None, *NOT_FINITE]),
             ("walk", lambda p, v: video.walk(p, v, Timing(2)), [[], [1.0], [None], [True], [-1]]),
             ("way", lambda p, v: video.walk(p, [0], Timing(2), v), [None, "quintic", 1, []]),
             ("travel", lambda p, v: video.travel([Camera(y=v)], Timing(2)), [None, *NOT_FINITE]),

@@ -17,10 +17,11 @@ import creps_jax
 from creps_jax.config import GeneratorConfig
 from creps_jax.model import coordinates, layers
 from creps_jax.model.generator import Generator
-from creps_jax.rendering import folded, latents, programs, small, warp
+from creps_jax.rendering import folded, latents, programs, small
 from creps_jax.rendering import render as module
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.render import resolve_window, to_uint8
+from creps_jax.rendering.warp import interpolated, maps
 from creps_jax.rendering.windows import Blocks, Window
 
 RESOLUTION = 16
@@ -179,7 +180,7 @@ def test_float32_products_are_float32_on_accelerators_too(model, precision):
         (programs.lines_on(mesh), (image, t, np.zeros(TILE, np.int32))),
         (programs.tile_on(mesh), (image, lines, lines, *programs.patches(mesh, 8))),
         (
-            warp.tile_on(mesh),
+            interpolated.tile_on(mesh),
             (image, table, table, *[place, share] * 2, *programs.patches(mesh, 8)),
         ),
     ]:
@@ -403,7 +404,7 @@ def test_squares_samplings_and_warps_have_short_names(painter):
     short = painter.plan(8, sampling="endpoints", supersample=2)
     assert short == painter.plan((8, 8), sampling=coordinates.endpoints, supersample=2)
     warped = painter.plan(8, warp="shear:.5").warp(np.array([[0.0]]), np.array([[0.0]]), (8, 8))
-    np.testing.assert_allclose(warped, warp.shear(0.5)(np.zeros((1, 1)), np.zeros((1, 1)), (8, 8)))
+    np.testing.assert_allclose(warped, maps.shear(0.5)(np.zeros((1, 1)), np.zeros((1, 1)), (8, 8)))
     assert painter.render(0, size=8).shape == (8, 8, 3)
 
 
@@ -479,7 +480,7 @@ def test_equal_arguments_have_equal_keys_in_whatever_form(painter):
 
     assert key() == key(ws.astype(np.float64), size=RESOLUTION) == key(size=(16, np.int64(16)))
     assert key(size=8) == key(size=8, window=[0, 0, 8, 8], supersample=4, sampling="centers")
-    assert key(warp="rotate:30") == key(warp=warp.rotate(30)) == key(warp="rotate:3e1")
+    assert key(warp="rotate:30") == key(warp=maps.rotate(30)) == key(warp="rotate:3e1")
     assert key(warp=lambda h, w, size: (w, h)) == key(warp=lambda h, w, size: (w + 0, h))
 
 

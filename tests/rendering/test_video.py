@@ -12,9 +12,10 @@ import pytest
 
 from creps_jax.checkpoint import load_generator
 from creps_jax.commands import video as command
-from creps_jax.rendering import video, warp
+from creps_jax.rendering import video
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.video import Camera, Timing
+from creps_jax.rendering.warp import maps
 from tests.rendering.test_render import make_generator
 from tests.test_cli import assert_refused, creps, names, save_run
 
@@ -186,7 +187,7 @@ def test_a_zoomed_picture_is_the_crop_of_a_larger_one(painter, zoom, y0, x0):
 def test_a_turned_picture_is_the_rotated_one_and_a_quarter_turn_moves_the_pixels(painter):
     still = painter.render(0, size=SIZE, dtype=np.float32)
     step = 2 * still.std() / 127.5  # An 8-bit step, were the contrast that of a photograph.
-    rotated = painter.render(0, size=SIZE, dtype=np.float32, warp=warp.rotate(30))
+    rotated = painter.render(0, size=SIZE, dtype=np.float32, warp=maps.rotate(30))
     turned = exact_picture(painter, Camera(degrees=30))
     assert np.abs(turned - rotated).max() < step / 2 < np.abs(turned - still).max()
     square = exact_picture(painter, Camera(), (40, 40))

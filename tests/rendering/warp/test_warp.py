@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 
 from creps_jax.model import biline
-from creps_jax.rendering import tables, warp
 from creps_jax.rendering.painter import Painter
+from creps_jax.rendering.warp import interpolated, maps, tables
 from tests.rendering.test_render import make_generator
 
 SIZE = (48, 64)
 MAPS = {
-    "rotate": warp.rotate(30),
-    "shear": warp.shear(0.3),
-    "perspective": warp.perspective(25),
-    "fisheye": warp.fisheye(0.5),
-    "cylinder": warp.cylinder(120),
-    "polar": warp.polar(),
+    "rotate": maps.rotate(30),
+    "shear": maps.shear(0.3),
+    "perspective": maps.perspective(25),
+    "fisheye": maps.fisheye(0.5),
+    "cylinder": maps.cylinder(120),
+    "polar": maps.polar(),
 }
 
 
@@ -76,7 +76,9 @@ def test_tables_are_as_fine_as_the_image_needs(painter):
     frame = paint(painter, None)
 
     def error(tolerance):
-        found = warp.tables(image, [(painter.warped(plan), plan.window)], painter.mesh, tolerance)
+        found = interpolated.tables(
+            image, [(painter.warped(plan), plan.window)], painter.mesh, tolerance
+        )
         pixels = dict(painter.paint(image, plan, [plan.window], np.float32, found))[plan.window]
         steps = 127.5 * np.abs(pixels - frame)
         worst, mean = painter.warp_error(image, plan, found)
@@ -142,7 +144,7 @@ def test_plans_with_exact_lines_need_no_tables(painter):
 
 def test_tables_of_several_pictures_serve_each(painter):
     image = painter.image(painter.latents(0))
-    plans = [painter.plan(SIZE, warp=warp.rotate(degrees)) for degrees in (0, 50)]
+    plans = [painter.plan(SIZE, warp=maps.rotate(degrees)) for degrees in (0, 50)]
     common = painter.tables(image, plans)
     for plan in plans:
         parts = painter.paint(image, plan, [plan.window], np.float32, common)
@@ -166,13 +168,13 @@ def test_a_separable_map_has_exact_lines(painter):
 
 
 def test_a_mixed_map_that_moves_nothing_is_the_frame(painter):
-    error = 127.5 * np.abs(paint(painter, warp.rotate(0)) - paint(painter, None))
+    error = 127.5 * np.abs(paint(painter, maps.rotate(0)) - paint(painter, None))
     assert error.max() < 0.5
 
 
 def test_a_quarter_turn_turns_the_picture_clockwise(painter):
     square = {"size": (48, 48), "dtype": np.float32}
-    turned = painter.render(0, warp=warp.rotate(90), **square)
+    turned = painter.render(0, warp=maps.rotate(90), **square)
     expected = np.rot90(painter.render(0, **square), -1)
     assert 127.5 * np.abs(turned - expected).max() < 0.5
 
@@ -223,15 +225,15 @@ def test_the_centre_stays_in_its_place(name):
 
 def test_maps_bend_as_they_say():
     h, w = np.array([[0.0]]), np.array([[31.5]])
-    i, _ = warp.perspective(25)(h, w, SIZE)
+    i, _ = maps.perspective(25)(h, w, SIZE)
     assert i < 0  # The top edge leans back: there is more to be seen above.
-    i, j = warp.fisheye(0.5)(np.array([[33.5]]), np.array([[31.5]]), SIZE)
+    i, j = maps.fisheye(0.5)(np.array([[33.5]]), np.array([[31.5]]), SIZE)
     assert 0 < i - 23.5 < 0.6 * 10 and j == 31.5
-    corner, _ = warp.fisheye(0.5)(np.array([[-0.5]]), np.array([[-0.5]]), SIZE)
+    corner, _ = maps.fisheye(0.5)(np.array([[-0.5]]), np.array([[-0.5]]), SIZE)
     np.testing.assert_allclose(corner, -0.5)
-    _, edge = warp.cylinder(120)(np.array([[0.0]]), np.array([[63.5]]), SIZE)
+    _, edge = maps.cylinder(120)(np.array([[0.0]]), np.array([[63.5]]), SIZE)
     np.testing.assert_allclose(edge, 63.5)
-    i, j = warp.polar()(np.array([[-0.5]]), np.array([[31.5]]), SIZE)
+    i, j = maps.polar()(np.array([[-0.5]]), np.array([[31.5]]), SIZE)
     np.testing.assert_allclose([i.item(), j.item()], [-0.5, 31.5])  # Rim, straight up.
 
 
@@ -257,13 +259,13 @@ def test_too_long_a_table_is_refused_before_the_work(painter):
 )
 def test_an_unknown_warp_is_named(text):
     with pytest.raises(ValueError, match=f"warp='{text}' must be NAME:AMOUNT with one of rotate, "):
-        warp.parse(text)
+        maps.parse(text)
 
 
 @pytest.mark.parametrize("text", ["perspective:45", "fisheye:1", "cylinder:180", "cylinder:0"])
 def test_an_amount_out_of_range_is_named(text):
     with pytest.raises(ValueError, match=text):
-        warp.parse(text)
+        maps.parse(text)
 
 
 def test_tables_of_windows_share_their_entries(painter):
@@ -286,6 +288,6 @@ def test_few_compiled_shapes_serve_all_pictures(painter):
     image = painter.image(painter.latents(0))
     lengths = set()
     for degrees in range(0, 60, 10):
-        plan = painter.plan(SIZE, warp=warp.rotate(degrees))
+        plan = painter.plan(SIZE, warp=maps.rotate(degrees))
         lengths |= {len(table.lines) for table in painter.tables(image, [plan])}
     assert lengths <= {2**k for k in range(7, 13)}
