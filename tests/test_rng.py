@@ -14,8 +14,11 @@ from creps_jax import rng
 from creps_jax.config import parse
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
-from creps_jax.rendering import video
 from creps_jax.rendering.painter import Painter
+from creps_jax.rendering.video.camera import Camera, plan_view
+from creps_jax.rendering.video.frames import paint_frames
+from creps_jax.rendering.video.timing import Timing
+from creps_jax.rendering.video.walks import walk
 from creps_jax.sharding import make_mesh, named
 from creps_jax.training import loop, phases, step
 from creps_jax.training.state import Task, init_state
@@ -68,9 +71,9 @@ def pictures(painter):
     """A plain one, a warped one and a frame of a walk in z."""
     yield painter.render(3, size=(130, 20), truncation=0.7, styles={1: 4}, dtype=np.float32)
     yield painter.render(2**32 - 1, size=12, supersample=1, warp="rotate:30", dtype=np.float32)
-    walk = video.walk(painter, [0, 1], video.Timing(3), "spherical")
-    plans = [video.plan(painter, (16, 16), video.Camera())] * 3
-    yield from video.paint(painter, [walk], plans)
+    way = walk(painter, [0, 1], Timing(3), "spherical")
+    plans = [plan_view(painter, (16, 16), Camera())] * 3
+    yield from paint_frames(painter, [way], plans)
 
 
 def trained():
@@ -122,14 +125,14 @@ def test_a_mesh_of_the_users_changes_no_picture(painter, usual):
 
 
 def test_between_the_parts_of_a_stream_the_settings_are_the_users(painter):
-    walk = video.walk(painter, [0, 1], video.Timing(2))
-    plans = [video.plan(painter, (16, 16), video.Camera(degrees=10.0))] * 2
+    way = walk(painter, [0, 1], Timing(2))
+    plans = [plan_view(painter, (16, 16), Camera(degrees=10.0))] * 2
     with setting("jax_enable_x64", True), setting("jax_default_prng_impl", "rbg"):
         ambient = jax.config.values
         for parts in (
             painter.stream(0, size=(520, 520)),
             painter.stream(0, size=(16, 16), warp="rotate:30"),
-            video.paint(painter, [walk], plans),
+            paint_frames(painter, [way], plans),
         ):
             for _ in parts:
                 assert jax.config.values == ambient

@@ -146,19 +146,23 @@ def video(
     import creps_jax
     from creps_jax import devices
     from creps_jax.rendering import latents
-    from creps_jax.rendering import video as videos
     from creps_jax.rendering.files.writing import make_folder
+    from creps_jax.rendering.video.camera import Camera, plan_view, travel
+    from creps_jax.rendering.video.encoders import format_of, import_av, write_video
+    from creps_jax.rendering.video.frames import paint_frames
+    from creps_jax.rendering.video.timing import EASINGS, Timing
+    from creps_jax.rendering.video.walks import walk
 
     with option("--out"):
-        kind = videos.format_of(out)
+        kind = format_of(out)
     with option("--fps"):
         kind.check_fps(fps)
-    timing = videos.Timing(round(seconds * fps), loop, videos.EASINGS[easing])
+    timing = Timing(round(seconds * fps), loop, EASINGS[easing])
     with option("--camera"):
-        cameras = videos.travel([videos.Camera(*key) for key in key_frames], timing)
+        cameras = travel([Camera(*key) for key in key_frames], timing)
     devices.cache_compilations()
     with one_line_errors(OSError, ValueError, ImportError, MemoryError):
-        videos.import_av()
+        import_av()
         painter = creps_jax.load(workdir, precision)
     with option("--out"):
         make_folder(out.parent)
@@ -170,7 +174,7 @@ def video(
     with option("--supersample"):
         painter.plan(cell, supersample=supersample)
     with option("--camera"):
-        plans = [videos.plan(painter, cell, at, supersample) for at in cameras]
+        plans = [plan_view(painter, cell, at, supersample) for at in cameras]
     with option("--class"):
         latents.check_label(label, painter.generator.config.num_classes)
 
@@ -179,13 +183,13 @@ def video(
     with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
         shown.stage(timing.frames, "frames")
         walks = [
-            videos.walk(painter, part, timing, interpolation, label, truncation)
+            walk(painter, part, timing, interpolation, label, truncation)
             for part in (parsed_seeds[i :: rows * columns] for i in range(rows * columns))
         ]
 
         def frames() -> "Iterator[np.ndarray]":
-            for frame in videos.paint(painter, walks, plans, (rows, columns)):
+            for frame in paint_frames(painter, walks, plans, (rows, columns)):
                 yield frame
                 shown.advance(1, height * width)
 
-        videos.write(out, frames(), fps, loop, crf)
+        write_video(out, frames(), fps, loop, crf)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import creps_jax
-from creps_jax.rendering import video
 from creps_jax.rendering.painter import Painter
-from creps_jax.rendering.video import Camera, Timing
+from creps_jax.rendering.video.camera import Camera, plan_view, travel
+from creps_jax.rendering.video.timing import Timing
+from creps_jax.rendering.video.walks import walk
 from creps_jax.rendering.warp import maps
 from tests.rendering.test_render import make_generator
 
@@ -132,12 +133,12 @@ def test_rendering_refuses(painter, name, value):
             ("load", lambda p, v: creps_jax.load(v), [None, 1, 1.5, b"runs", [], "", "~no such/a"]),
             ("precision", lambda p, v: creps_jax.load("/", v), [None, 1, [], "float16"]),
             ("rotate", lambda p, v: maps.rotate(v), [None, *NOT_FINITE]),
-            ("walk", lambda p, v: video.walk(p, v, Timing(2)), [[], [1.0], [None], [True], [-1]]),
-            ("way", lambda p, v: video.walk(p, [0], Timing(2), v), [None, "quintic", 1, []]),
-            ("travel", lambda p, v: video.travel([Camera(y=v)], Timing(2)), [None, *NOT_FINITE]),
-            ("zoom", lambda p, v: video.travel([Camera(zoom=v)], Timing(2)), [0, *NOT_FINITE]),
-            ("keys", lambda p, v: video.travel(v, Timing(2)), [[]]),
-            ("fine", lambda p, v: video.plan(p, (8, 8), Camera(), v), [*NOT_WHOLE, 0]),
+            ("walk", lambda p, v: walk(p, v, Timing(2)), [[], [1.0], [None], [True], [-1]]),
+            ("way", lambda p, v: walk(p, [0], Timing(2), v), [None, "quintic", 1, []]),
+            ("travel", lambda p, v: travel([Camera(y=v)], Timing(2)), [None, *NOT_FINITE]),
+            ("zoom", lambda p, v: travel([Camera(zoom=v)], Timing(2)), [0, *NOT_FINITE]),
+            ("keys", lambda p, v: travel(v, Timing(2)), [[]]),
+            ("fine", lambda p, v: plan_view(p, (8, 8), Camera(), v), [*NOT_WHOLE, 0]),
         ]
         for i, value in enumerate(values)
     ],

@@ -12,16 +12,17 @@ import pytest
 
 from creps_jax.checkpoint import load_generator
 from creps_jax.commands import video as command
-from creps_jax.rendering import video
 from creps_jax.rendering.painter import Painter
-from creps_jax.rendering.video import Camera, Timing
+from creps_jax.rendering.video.camera import Camera, between, plan_view, travel
+from creps_jax.rendering.video.encoders import write_video
+from creps_jax.rendering.video.frames import paint_frames
+from creps_jax.rendering.video.timing import EASINGS, Timing
+from creps_jax.rendering.video.walks import INTERPOLATIONS, cubic, linear, shares, slerp, walk
 from creps_jax.rendering.warp import maps
 from tests.rendering.test_render import make_generator
 from tests.test_cli import assert_refused, creps, names, save_run
 
 SIZE = (48, 64)
-INTERPOLATIONS = list(video.INTERPOLATIONS)
-EASINGS = list(video.EASINGS)
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +39,20 @@ def workdir(tmp_path_factory):
 def film(workdir):
     """Frames of a walk, uint8, no two alike."""
     painter, timing = Painter(*load_generator(workdir), jax.devices()[:1]), Timing(9)
-    plans = [video.plan(painter, SIZE, Camera())] * timing.frames
-    frames = list(video.paint(painter, [video.walk(painter, [0, 1], timing)], plans))
+    plans = [plan_view(painter, SIZE, Camera())] * timing.frames
+    frames = list(paint_frames(painter, [walk(painter, [0, 1], timing)], plans))
     assert frames[0].std() > 20 and all((a != b).any() for a, b in itertools.pairwise(frames))
     return frames
 
 
 def picture(painter, camera, size=SIZE, **options):
-    plan = video.plan(painter, size, camera, **options)
+    plan = plan_view(painter, size, camera, **options)
     image = painter.image(painter.latents(0))
-    return next(video.paint(painter, [[image]], [plan]))
+    return next(paint_frames(painter, [[image]], [plan]))
 
 
 def exact_picture(painter, camera, size=SIZE):
-    plan = video.plan(painter, size, camera)
+    plan = plan_view(painter, size, camera)
     image = painter.image(painter.latents(0))
     ((_, pixels),) = painter.paint(image, plan, [plan.window], np.float32)
     return pixels
@@ -76,7 +77,7 @@ def assert_same_images(a, b):
 @pytest.mark.parametrize("easing", EASINGS)
 @pytest.mark.parametrize(("frames", "loop"), [(3 * 49 + 1, False), (4 * 49, True), (4, True)])
 def test_key_frames_are_frames_exactly(frames, loop, easing):
-    u = Timing(frames, loop, video.EASINGS[easing]).along(4)
+    u = Timing(frames, loop, EASINGS[easing]).along(4)
     step = frames // 4 if loop else 49
     assert len(u) == frames and u[::step].tolist() == [0, 1, 2, 3]
 
@@ -84,26 +85,26 @@ def test_key_frames_are_frames_exactly(frames, loop, easing):
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_a_walk_passes_exactly_through_its_seeds(painter, interpolation):
     seeds, timing = [3, 0, 7, 5], Timing(3 * 2 + 1)
-    walk = list(video.walk(painter, seeds, timing, interpolation, truncation=0.7))
-    assert len(walk) == timing.frames
-    for seed, image in zip(seeds, walk[::2], strict=True):
+    way = list(walk(painter, seeds, timing, interpolation, truncation=0.7))
+    assert len(way) == timing.frames
+    for seed, image in zip(seeds, way[::2], strict=True):
         assert_same_images(image, painter.image(painter.latents(seed, truncation=0.7)))
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_a_loop_is_the_same_wherever_it_starts(painter, interpolation):
-    timing = Timing(6, loop=True, easing=video.EASINGS["smooth"])
-    walk = list(video.walk(painter, [3, 0, 7], timing, interpolation))
-    later = list(video.walk(painter, [0, 7, 3], timing, interpolation))
-    assert len(walk) == len(later) == 6
-    for a, b in zip(walk[2:] + walk[:2], later, strict=True):
+    timing = Timing(6, loop=True, easing=EASINGS["smooth"])
+    way = list(walk(painter, [3, 0, 7], timing, interpolation))
+    later = list(walk(painter, [0, 7, 3], timing, interpolation))
+    assert len(way) == len(later) == 6
+    for a, b in zip(way[2:] + way[:2], later, strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), a, b)
 
 
-@pytest.mark.parametrize("basis", [video.linear, video.cubic])
+@pytest.mark.parametrize("basis", [linear, cubic])
 def test_a_loop_ends_one_step_before_its_start(basis):
-    shares = video.shares(Timing(12, loop=True).along(3), 3, True, basis)
-    steps = np.linalg.norm(np.diff(shares, axis=0, append=shares[:1]), axis=1)
+    parts = shares(Timing(12, loop=True).along(3), 3, True, basis)
+    steps = np.linalg.norm(np.diff(parts, axis=0, append=parts[:1]), axis=1)
     # Seen from one key-frame and the next, a segment is the mirror of itself.
     np.testing.assert_allclose(steps[-1], steps[-4], atol=1e-12)
     np.testing.assert_allclose(steps, np.tile(steps[:4], 3), atol=1e-12)
@@ -111,11 +112,11 @@ def test_a_loop_ends_one_step_before_its_start(basis):
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_a_walk_may_come_back_to_a_seed(painter, interpolation):
-    walk = list(video.walk(painter, [0, 5, 0, 0], Timing(7), interpolation))
+    way = list(walk(painter, [0, 5, 0, 0], Timing(7), interpolation))
     first, other = (painter.image(painter.latents(seed)) for seed in (0, 5))
-    for image, expected in ((walk[0], first), (walk[2], other), (walk[4], first), (walk[6], first)):
+    for image, expected in ((way[0], first), (way[2], other), (way[4], first), (way[6], first)):
         assert_same_images(image, expected)
-    still = list(video.walk(painter, [3, 3], Timing(4)))
+    still = list(walk(painter, [3, 3], Timing(4)))
     assert all(image is still[0] for image in still)
 
 
@@ -123,14 +124,13 @@ def test_a_walk_may_come_back_to_a_seed(painter, interpolation):
 def test_a_curve_through_a_straight_line_of_latents_is_that_line(loop):
     u = Timing(31).along(4) if not loop else 1 + np.linspace(0, 1, 11)
     keys = np.arange(4.0)
-    np.testing.assert_allclose(video.shares(u, 4, loop, video.cubic) @ keys, u, atol=1e-12)
+    np.testing.assert_allclose(shares(u, 4, loop, cubic) @ keys, u, atol=1e-12)
 
 
 def test_a_cubic_curve_has_no_corners_and_a_straight_one_has():
     u, keys = np.linspace(0, 3, 3001), np.array([0.0, 2.0, -1.0, 1.0])
     bends = [
-        np.abs(np.diff(video.shares(u, 4, False, basis) @ keys, 2)).max()
-        for basis in (video.cubic, video.linear)
+        np.abs(np.diff(shares(u, 4, False, basis) @ keys, 2)).max() for basis in (cubic, linear)
     ]
     assert bends[0] < 2e-5 < 1e-3 < bends[1]
 
@@ -139,25 +139,25 @@ def test_the_sphere_is_not_left_on_the_way_between_its_points():
     random = np.random.default_rng(0)
     z = random.standard_normal((4, 64))
     z *= 8 / np.linalg.norm(z, axis=1, keepdims=True)
-    way = video.slerp(z, Timing(40, loop=True).along(4))
+    way = slerp(z, Timing(40, loop=True).along(4))
     np.testing.assert_allclose(np.linalg.norm(way, axis=1), 8, rtol=1e-12)
     # Equal steps on a great circle.
     np.testing.assert_allclose(
         np.linalg.norm(np.diff(way, 2, axis=0)[:8], axis=1).std(), 0, atol=1e-9
     )
-    np.testing.assert_array_equal(video.slerp(z[:1], np.zeros(3)), z[[0, 0, 0]])
+    np.testing.assert_array_equal(slerp(z[:1], np.zeros(3)), z[[0, 0, 0]])
 
 
 def test_easing_stops_at_every_key_frame_and_nowhere_else():
-    u = Timing(201, easing=video.EASINGS["smooth"]).along(3)
+    u = Timing(201, easing=EASINGS["smooth"]).along(3)
     steps = np.diff(u)
     assert steps[0] < 1e-3 and steps[100] < 1e-3 and steps[-1] < 1e-3
     assert steps[50] > 0.014 and (steps > 0).all() and (u[0], u[100], u[-1]) == (0, 1, 2)
 
 
 def test_one_seed_is_folded_once(painter):
-    walk = list(video.walk(painter, [3], Timing(5)))
-    assert len(walk) == 5 and all(image is walk[0] for image in walk)
+    way = list(walk(painter, [3], Timing(5)))
+    assert len(way) == 5 and all(image is way[0] for image in way)
 
 
 # The camera.
@@ -209,34 +209,34 @@ def test_the_point_that_both_cameras_show_at_one_place_stays_there():
     # Where in the picture, 0 to 1, is the fixed point: c + (p - 1/2) / zoom is equal in both.
     p = [(a[i] - b[i]) / (1 / b.zoom - 1 / a.zoom) for i in range(2)]
     for s in np.linspace(0, 1, 9):
-        c = video.between(a, b, s)
+        c = between(a, b, s)
         np.testing.assert_allclose(
             [c[i] + p[i] / c.zoom for i in range(2)], [a[0] + p[0], a[1] + p[1]]
         )
         np.testing.assert_allclose(c.zoom, 100**s)
-    pan = video.between(a, a._replace(y=0.1), 0.25)
+    pan = between(a, a._replace(y=0.1), 0.25)
     np.testing.assert_allclose(pan, (0.4, 0.5, 1, 0))
 
 
 @pytest.mark.parametrize("loop", [False, True])
 def test_the_camera_passes_exactly_through_its_key_frames(loop):
     keys = [Camera(0.3, 0.7, 3, 10), Camera(0.1, 0.5, 0.7, 370), Camera(0.9, 0.2, 50, -20)]
-    cameras = video.travel(keys, Timing(3 * 7 if loop else 2 * 7 + 1, loop))
+    cameras = travel(keys, Timing(3 * 7 if loop else 2 * 7 + 1, loop))
     assert cameras[::7] == keys
 
 
 def test_three_thirds_of_a_turn_make_a_loop():
     keys = [Camera(degrees=degrees) for degrees in (0, 120, 240)]
-    degrees = [camera.degrees for camera in video.travel(keys, Timing(36, loop=True))]
+    degrees = [camera.degrees for camera in travel(keys, Timing(36, loop=True))]
     np.testing.assert_allclose(degrees, np.arange(36) * 10)
 
 
 def test_pixels_larger_than_training_pixels_are_means(painter):
     far = Camera(zoom=0.125)
-    assert video.plan(painter, (64, 64), Camera()).supersample == (1, 1)
-    assert video.plan(painter, (64, 64), far).supersample == (4, 4)
-    assert video.plan(painter, (64, 64), far, supersample=2).supersample == (2, 2)
-    auto = video.plan(painter, (64, 64), far)
+    assert plan_view(painter, (64, 64), Camera()).supersample == (1, 1)
+    assert plan_view(painter, (64, 64), far).supersample == (4, 4)
+    assert plan_view(painter, (64, 64), far, supersample=2).supersample == (2, 2)
+    auto = plan_view(painter, (64, 64), far)
     np.testing.assert_array_equal(
         picture(painter, far, (64, 64)), picture(painter, far, (64, 64), supersample=4)
     )
@@ -245,32 +245,32 @@ def test_pixels_larger_than_training_pixels_are_means(painter):
 
 def test_the_cells_of_a_grid_are_the_pictures_of_their_walks(painter):
     timing, seeds = Timing(3), [4, 1, 2, 3, 0, 5]
-    plans = [video.plan(painter, SIZE, Camera(zoom=z)) for z in (1, 2, 3)]
-    walks = [video.walk(painter, [seed], timing) for seed in seeds]
-    for frame, plan in zip(video.paint(painter, walks, plans, (2, 3)), plans, strict=True):
+    plans = [plan_view(painter, SIZE, Camera(zoom=z)) for z in (1, 2, 3)]
+    walks = [walk(painter, [seed], timing) for seed in seeds]
+    for frame, plan in zip(paint_frames(painter, walks, plans, (2, 3)), plans, strict=True):
         assert frame.shape == (2 * SIZE[0], 3 * SIZE[1], 3)
         for i, seed in enumerate(seeds):
             y, x = i // 3 * SIZE[0], i % 3 * SIZE[1]
             image = painter.image(painter.latents(seed))
-            alone = next(video.paint(painter, [[image]], [plan]))
+            alone = next(paint_frames(painter, [[image]], [plan]))
             np.testing.assert_array_equal(frame[y : y + SIZE[0], x : x + SIZE[1]], alone)
 
 
 def test_a_zoom_beyond_float32_is_refused_with_the_limit(painter):
-    video.plan(painter, (64, 128), Camera(zoom=2**13))
+    plan_view(painter, (64, 128), Camera(zoom=2**13))
     with pytest.raises(ValueError, match=r"zoom 8193 must be at most 8192 in frames of 64x128 px"):
-        video.plan(painter, (64, 128), Camera(zoom=2**13 + 1))
+        plan_view(painter, (64, 128), Camera(zoom=2**13 + 1))
     with pytest.raises(ValueError, match="at most 4096"):
-        video.plan(painter, (64, 128), Camera(zoom=2**13), supersample=2)
+        plan_view(painter, (64, 128), Camera(zoom=2**13), supersample=2)
     with pytest.raises(ValueError, match=r"zoom 1e-09 takes \d+ samples a pixel"):
-        video.plan(painter, (64, 128), Camera(zoom=1e-9))
+        plan_view(painter, (64, 128), Camera(zoom=1e-9))
 
 
 # Files.
 
 
 def test_an_mp4_holds_the_frames(film, tmp_path):
-    video.write(tmp_path / "film.mp4", iter(film), fps=24)
+    write_video(tmp_path / "film.mp4", iter(film), fps=24)
     assert names(tmp_path) == ["film.mp4"]
     with av.open(tmp_path / "film.mp4") as container:
         stream = container.streams.video[0]
@@ -287,7 +287,7 @@ def test_an_mp4_holds_the_frames(film, tmp_path):
 @pytest.mark.parametrize(("loop", "times"), [(True, 0), (False, 1)])
 def test_a_webp_holds_the_frames_and_their_times(film, tmp_path, loop, times):
     odd = [frame[:, :-1] for frame in film]
-    video.write(tmp_path / "film.webp", iter(odd), 24, loop)
+    write_video(tmp_path / "film.webp", iter(odd), 24, loop)
     assert names(tmp_path) == ["film.webp"]
     shown, total = [], 0
     with PIL.Image.open(tmp_path / "film.webp") as image:
@@ -302,7 +302,7 @@ def test_a_webp_holds_the_frames_and_their_times(film, tmp_path, loop, times):
 
 
 def test_grey_frames_are_written(film, tmp_path):
-    video.write(tmp_path / "grey.mp4", (frame[..., 2:] for frame in film), 24)
+    write_video(tmp_path / "grey.mp4", (frame[..., 2:] for frame in film), 24)
     with av.open(tmp_path / "grey.mp4") as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert min(psnr(a, b[..., 2:]) for a, b in zip(frames, film, strict=True)) > 30
@@ -319,7 +319,7 @@ def test_a_film_that_breaks_off_leaves_the_old_file_and_nothing_else(film, tmp_p
         raise error
 
     with pytest.raises(error):
-        video.write(tmp_path / name, breaking(), fps=24)
+        write_video(tmp_path / name, breaking(), fps=24)
     assert names(tmp_path) == [name] and (tmp_path / name).read_text() == "old"
 
 
@@ -335,18 +335,18 @@ def test_frames_are_written_as_they_come(film, tmp_path, name):
             del copy
             assert sum(frame() is not None for frame in alive) <= 3
 
-    video.write(tmp_path / name, frames(), fps=24)
+    write_video(tmp_path / name, frames(), fps=24)
 
 
 def test_a_webp_has_at_most_50_frames_a_second_as_browsers_slow_shorter_ones_down(film, tmp_path):
-    video.write(tmp_path / "fast.webp", film, fps=50)
+    write_video(tmp_path / "fast.webp", film, fps=50)
     with PIL.Image.open(tmp_path / "fast.webp") as image:
         image.seek(1)
         image.load()
         assert image.info["duration"] == 20
     with pytest.raises(ValueError, match=r"fps=51 must be .* from 1 to 50 in a \.webp: browsers"):
-        video.write(tmp_path / "faster.webp", film, fps=51)
-    video.write(tmp_path / "fast.mp4", film, fps=60)
+        write_video(tmp_path / "faster.webp", film, fps=51)
+    write_video(tmp_path / "fast.mp4", film, fps=60)
     assert names(tmp_path) == ["fast.mp4", "fast.webp"]
 
 
@@ -364,7 +364,7 @@ def test_a_webp_has_at_most_50_frames_a_second_as_browsers_slow_shorter_ones_dow
 )
 def test_what_a_file_cannot_be_written_of_is_named(film, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        video.write(tmp_path / "film.mp4", **{"frames": film, "fps": 24, **change})
+        write_video(tmp_path / "film.mp4", **{"frames": film, "fps": 24, **change})
     assert names(tmp_path) == []
 
 
@@ -399,8 +399,8 @@ def test_the_command_writes_the_walk_it_says(workdir, tmp_path):
 
 
 def test_the_ways_offered_are_those_there_are():
-    assert set(command.Interpolation) == video.INTERPOLATIONS.keys()
-    assert set(command.Easing) == video.EASINGS.keys()
+    assert set(command.Interpolation) == INTERPOLATIONS.keys()
+    assert set(command.Easing) == EASINGS.keys()
 
 
 @pytest.mark.parametrize(
