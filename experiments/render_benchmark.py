@@ -39,6 +39,7 @@ from creps_jax.model.generator import Generator, Variables
 from creps_jax.progress import Progress
 from creps_jax.rendering import folded, programs, saving
 from creps_jax.rendering.painter import Painter
+from creps_jax.rendering.tiling import tiling_of
 from experiments.plotting import pyplot
 
 STRIP = 512  # px; height of the window that stands for a frame too large to render whole.
@@ -108,7 +109,7 @@ def resident_mib(field: str) -> float:
 
 def compile_all(painter: Painter, image: biline.Image) -> tuple[float, float]:
     """Compiles both stages; seconds, and the larger one's temporary MiB."""
-    side = programs.tiling(painter.mesh).tile
+    side = tiling_of(painter.mesh).tile
     t, axis = np.zeros(side, np.float32), np.zeros(side, np.int32)
     lines = np.zeros((side, *folded.line_shape(image)), np.float32)
     start, temporary = time.perf_counter(), []
@@ -123,12 +124,12 @@ def compile_all(painter: Painter, image: biline.Image) -> tuple[float, float]:
 
 def every_patch(painter: Painter) -> tuple[np.ndarray, np.ndarray]:
     """All of a tile."""
-    return programs.patches(painter.mesh, programs.tiling(painter.mesh).patch)
+    return programs.patches(painter.mesh, tiling_of(painter.mesh).patch)
 
 
 def stages(painter: Painter, image: biline.Image, n: int, height: int) -> dict[str, Callable]:
     """What computes all lines and all pixels of n columns and `height` rows."""
-    tiling = programs.tiling(painter.mesh)
+    tiling = tiling_of(painter.mesh)
     tiles = math.ceil(n / tiling.tile), math.ceil(height / tiling.tile)
     t = np.linspace(0, 1, tiling.tile, dtype=np.float32)
     axis = np.zeros(tiling.tile, np.int32)
@@ -179,7 +180,7 @@ def full_grid(painter: Painter, image: biline.Image, n: int) -> Callable:
             f = layers.modulated(block["layer_1"], None, f)
         return layers.projection(image.lines["blocks"][-1]["to_biline"], None, f)[:3]
 
-    tiling = programs.tiling(painter.mesh)
+    tiling = tiling_of(painter.mesh)
     pixels = jax.jit(jax.vmap(pixel, (None, 0, 0)), compiler_options=tiling.options)
     t = np.linspace(0, 1, 1024, dtype=np.float32)
     pixels(image, t, t).block_until_ready()
@@ -299,7 +300,7 @@ def main() -> None:
     print(
         f"{jax.devices()[0].device_kind}, {arguments.precision}: compiled in {compile_sec:.1f} s,"
     )
-    print(f"temporaries of {temporary_mib:.1f} MiB for each of", programs.tiling(painter.mesh))
+    print(f"temporaries of {temporary_mib:.1f} MiB for each of", tiling_of(painter.mesh))
     painter.render(ws=ws, size=(256, 256))
 
     rows = []

@@ -42,7 +42,7 @@ def main() -> None:
     print(("{:>15}" * len(rows[0])).format(*rows[0]), flush=True)
     for name, tolerance in [(name, tolerance) for name in MAPS for tolerance in TOLERANCES]:
         plan = painter.plan(SIZE, supersample=1, warp=MAPS[name])
-        picture, mesh, entries, errors = painter.warped(plan), painter.mesh, 0, []
+        picture, mesh, entries, errors = plan.warped(), painter.mesh, 0, []
         for image in images:
             found = interpolated.tables(image, [(picture, plan.window)], mesh, tolerance)
             errors.append(interpolated.error(image, picture, found, h, w, mesh))

@@ -83,7 +83,7 @@ MAY_IMPORT = {
 
 # These parts run on a machine that has nothing else, so what they import of ours must be such a
 # part too; the others may import any package,
-CORE = ("jax", "flax", "optax", "numpy")
+CORE = ("jax", "jaxlib", "flax", "optax", "numpy")
 ANY = None
 NEEDS_ONLY = {
     **dict.fromkeys(("config", "fields", "conditions"), ()),
@@ -100,15 +100,12 @@ NEEDS_ONLY = {
     "training": CORE,
     **dict.fromkeys((f"training.{name}" for name in PROGRAM), ANY),
     "training.report": ANY,
-    "rendering.checks": CORE,
-    "rendering.folded": CORE,
-    "rendering.latents": CORE,
-    "rendering.programs": CORE,
-    "rendering.render": CORE,
-    "rendering.rounds": CORE,
-    "rendering.small": CORE,
-    "rendering.warp": CORE,
-    "rendering.windows": CORE,
+    "rendering": CORE,
+    # It saves pictures, with packages that only this needs.
+    "rendering.painter": ANY,
+    "rendering.saving": ANY,
+    "rendering.files": ANY,
+    "rendering.video": ANY,
 }
 # except these, which are for some modules alone.
 RESERVED = {

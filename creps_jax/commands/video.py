@@ -167,10 +167,9 @@ def video(
     with option("--out"):
         make_folder(out.parent)
     with option("--size"):
-        cell = painter.size(frame)
+        cell = painter.plan(frame).size
         height, width = rows * cell[0], columns * cell[1]
         kind.check(height, width)
-        painter.plan(cell)
     with option("--supersample"):
         painter.plan(cell, supersample=supersample)
     with option("--camera"):

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jaxlib
@@ -11,10 +11,8 @@ import numpy as np
 from creps_jax import __version__
 from creps_jax.model import coordinates
 from creps_jax.model.generator import Generator, Variables
+from creps_jax.rendering.plan import Plan
 from creps_jax.rendering.warp import maps
-
-if TYPE_CHECKING:
-    from creps_jax.rendering.painter import Plan
 
 SAMPLES = 1024  # pixels an axis that tell a function of positions from others
 
@@ -29,7 +27,7 @@ def of_weights(generator: Generator, variables: Variables) -> "hashlib._Hash":
 
 
 def of_picture(
-    weights: "hashlib._Hash", precision: str, ws: np.ndarray, plan: "Plan", device: Any
+    weights: "hashlib._Hash", precision: str, ws: np.ndarray, plan: Plan, device: Any
 ) -> str:
     """The key of a picture: the same for equal arguments, in whatever form they were given.
 
@@ -50,7 +48,7 @@ def of_picture(
     return digest.hexdigest()
 
 
-def _name_of_sampling(plan: "Plan") -> str:
+def _name_of_sampling(plan: Plan) -> str:
     """Its name, or a digest of where it places pixels."""
     for name, sampling in coordinates.SAMPLINGS.items():
         if plan.sampling is sampling:

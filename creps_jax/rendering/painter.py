@@ -5,7 +5,7 @@ import hashlib
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,15 @@ import numpy as np
 from creps_jax import rng, sharding
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import keys, programs, small
-from creps_jax.rendering import latents as mapping
-from creps_jax.rendering import render as rendering
-from creps_jax.rendering.checks import as_float32, check_sampling, is_number, is_whole
+from creps_jax.rendering import keys, latents, programs, small, tiles
+from creps_jax.rendering.checks import as_float32, is_number
+from creps_jax.rendering.colours import to_dtype
+from creps_jax.rendering.plan import Plan, make_plan
 from creps_jax.rendering.rounds import MANY
-from creps_jax.rendering.warp import interpolated, maps
+from creps_jax.rendering.tiling import tiling_of
+from creps_jax.rendering.warp import interpolated
+from creps_jax.rendering.warp.maps import Map
 from creps_jax.rendering.warp.tables import Table
-from creps_jax.rendering.warp.warped import Warped, separable_frame
 from creps_jax.rendering.windows import BLOCK, Blocks, Window
 
 Tables = tuple[Table, Table]  # of rows and of columns
@@ -35,16 +36,6 @@ def check_precision(precision: str) -> None:
     """Raises ValueError unless it is one of PRECISIONS."""
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise ValueError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
-
-
-class Plan(NamedTuple):
-    """What is painted of an image, checked: see Painter.plan."""
-
-    size: tuple[int, int]
-    window: Window
-    sampling: coordinates.Sampling
-    supersample: tuple[int, int]
-    warp: maps.Map | None
 
 
 class Painter:
@@ -98,7 +89,7 @@ class Painter:
     @property
     def block(self) -> tuple[int, int]:
         """Height and width, px, of what the devices are best asked for at a time."""
-        tile = programs.tiling(self.mesh).tile
+        tile = tiling_of(self.mesh).tile
         down, across = (math.lcm(BLOCK, n * tile) for n in self.mesh.devices.shape)
         return down, across
 
@@ -143,9 +134,9 @@ class Painter:
     ) -> np.ndarray:
         """The same of several seeds in a fraction of the time: float32 [N, num_ws, w_dim]."""
         styles, config = {} if styles is None else styles, self.generator.config
-        mapping.check_styles(styles, config.num_ws)
+        latents.check_styles(styles, config.num_ws)
         others = list(dict.fromkeys(styles.values()))
-        z = mapping.draw_z([*seeds, *others], config.z_dim)
+        z = latents.draw_z([*seeds, *others], config.z_dim)
         ws = self._map(z, label, truncation, cutoff)
         ws, of_others = np.split(ws, [len(seeds)])
         for layer, other in styles.items():
@@ -167,7 +158,7 @@ class Painter:
         return self._map(z[None], label, truncation, cutoff)[0]
 
     def _map(self, z: np.ndarray, *options: Any) -> np.ndarray:
-        return mapping.map_latents(self.generator, self._variables, z, *options)
+        return latents.map_latents(self.generator, self._variables, z, *options)
 
     @rng.pinned()
     def image(self, ws: np.ndarray) -> biline.Image:
@@ -185,56 +176,23 @@ class Painter:
         window: tuple[int, int, int, int] | None = None,
         sampling: str | coordinates.Sampling = coordinates.centers,
         supersample: int | None = None,
-        warp: str | maps.Map | None = None,
+        warp: str | Map | None = None,
     ) -> Plan:
-        """What to paint of an image.
+        """What to paint of an image; arguments and errors are those of plan.make_plan()."""
+        return make_plan(self.shape, size, window, sampling, supersample, warp)
 
-        Args:
-          size: height and width of the frame, px; a number: the height, the width being in
-            proportion to the training images'; None: the training images' own.
-          window: y0, x0, y1, x1 in pixels of the frame, half-open; None: all of it.
-          sampling: where in the image the frame's pixels are, or a name of coordinates.SAMPLINGS.
-          supersample: a pixel is the mean of k x k; None: of 1, but for pixel centres below the
-            training images' size of two a training pixel, so that small images are not aliased.
-          warp: (h, w, size) -> (i, j): pixel (h, w) shows what is at (i, j) without it; float64
-            px, h [H, 1] and w [1, W]. If i is [H, 1] and j [1, W], all lines are exact; else they
-            are interpolated. See the functions of rendering.warp.maps; 'rotate:30' is one of them.
-
-        Raises:
-          ValueError: says which argument is out of range, its value and what it must be.
-        """
-        size = self.size(size)
-        sampling = check_sampling(sampling, size, self.shape)
-        if warp is not None:
-            warp = maps.check(warp, size)
-        rendering.make_frame(size, self.shape, sampling)
-        whole = rendering.resolve_window(window, size)
-        if supersample is None:
-            antialiased = sampling is coordinates.centers
-            factors = rendering.antialiasing(size, self.shape) if antialiased else (1, 1)
-        elif not is_whole(supersample) or supersample < 1:
-            raise ValueError(f"supersample={supersample!r} must be a whole number from 1 up")
-        else:
-            factors = int(supersample), int(supersample)
-        fine = tuple(n * k for n, k in zip(size, factors, strict=True))
-        if max(fine) > rendering.MAX_SIDE_PX:
-            raise ValueError(
-                f"supersample={factors[0]}x{factors[1]} of size={size[0]}x{size[1]} needs a frame "
-                f"of {fine[0]}x{fine[1]} px, more than {rendering.MAX_SIDE_PX} a side"
-            )
-        return Plan(size, whole, sampling, factors, warp)
-
-    def render(self, seed: int | None = None, **options: Any) -> np.ndarray:
+    def render(
+        self, seed: int | None = None, *, dtype: type = np.uint8, **options: Any
+    ) -> np.ndarray:
         """A window of an image: uint8 or float32 [height, width, channels].
 
-        Takes the arguments of stream() and raises what it raises.
+        Arguments and errors are those of stream().
         """
-        parts = self.stream(seed, **options)
-        window = rendering.resolve_window(options.get("window"), self.size(options.get("size")))
-        channels = self.generator.config.image_channels
-        pixels = np.empty((*window.shape, channels), options.get("dtype", np.uint8))
+        ws, plan = self.chosen(seed, **options)
+        parts = self._stream(ws, plan, dtype)
+        pixels = np.empty((*plan.window.shape, self.generator.config.image_channels), dtype)
         for part, values in parts:
-            y, x = part.y0 - window.y0, part.x0 - window.x0
+            y, x = part.y0 - plan.window.y0, part.x0 - plan.window.x0
             pixels[y : y + values.shape[0], x : x + values.shape[1]] = values
         return pixels
 
@@ -251,13 +209,17 @@ class Painter:
           ValueError: says which argument is out of range, its value and what it must be; or, on
             the way, that a colour is no number.
         """
+        return self._stream(*self.chosen(seed, **options), dtype)
+
+    def _stream(
+        self, ws: np.ndarray, plan: Plan, dtype: type
+    ) -> Iterator[tuple[Window, np.ndarray]]:
         try:
             known = np.dtype(dtype) in (np.uint8, np.float32)
         except TypeError:
             known = False
         if not known:
             raise ValueError(f"dtype={dtype!r} must be numpy.uint8 or numpy.float32")
-        ws, plan = self.chosen(seed, **options)
         if self.is_small(plan):
             return ((plan.window, pixels) for pixels in self.pictures(ws[None], plan, dtype))
         return self.paint(self.image(ws), plan, Blocks(plan.window, self.block), dtype)
@@ -301,7 +263,7 @@ class Painter:
         window: tuple[int, int, int, int] | None = None,
         sampling: str | coordinates.Sampling = coordinates.centers,
         supersample: int | None = None,
-        warp: str | maps.Map | None = None,
+        warp: str | Map | None = None,
     ) -> tuple[np.ndarray, Plan]:
         """The latents [num_ws, w_dim] of the image asked for, and what to paint of it.
 
@@ -330,7 +292,7 @@ class Painter:
 
         None where all the plans' lines are exact: without a warp, or with a separable one.
         """
-        mixed = [(self.warped(plan), plan.window) for plan in plans if self._frame(plan) is None]
+        mixed = [(plan.warped(), plan.window) for plan in plans if plan.frame() is None]
         return interpolated.tables(image, mixed, self.mesh) if mixed else None
 
     def paint(
@@ -349,19 +311,19 @@ class Painter:
         Raises:
           ValueError: a colour is no finite number, the latents or the weights being too large.
         """
-        frame = self._frame(plan)
+        frame = plan.frame()
         if frame is not None:
-            parts = rendering.stream(image, frame, windows, self.mesh, plan.supersample)
+            parts = tiles.stream(image, frame, windows, self.mesh, plan.supersample)
         else:
             tables = tables or self.tables(image, [plan])
-            parts = interpolated.stream(image, self.warped(plan), tables, windows, self.mesh)
+            parts = interpolated.stream(image, plan.warped(), tables, windows, self.mesh)
         for window, pixels in parts:
-            yield window, _colours(window, pixels, dtype)
+            yield window, to_dtype(window, pixels, dtype)
 
     def is_small(self, plan: Plan) -> bool:
         """Whether pictures() paints the plan: one tile holds its window, its lines are exact."""
         one = small.place(plan.window, plan.supersample, self.mesh)
-        return one is not None and self._frame(plan) is not None
+        return one is not None and plan.frame() is not None
 
     def pictures(self, ws: np.ndarray, plan: Plan, dtype: type = np.uint8) -> Iterator[np.ndarray]:
         """Yields the window of a small plan of each of many images [height, width, channels].
@@ -375,7 +337,7 @@ class Painter:
         Raises:
           ValueError: as paint() does.
         """
-        frame, at_a_time = self._frame(plan), MANY * self.mesh.size
+        frame, at_a_time = plan.frame(), MANY * self.mesh.size
         for start in range(0, len(ws), at_a_time):
             painted = rng.pinned()(small.paint)(
                 self.generator,
@@ -388,7 +350,7 @@ class Painter:
                 self.mesh,
             )
             for pixels in painted:
-                yield _colours(plan.window, pixels, dtype)
+                yield to_dtype(plan.window, pixels, dtype)
 
     @rng.pinned()
     def warp_error(self, image: biline.Image, plan: Plan, tables: Tables) -> tuple[float, float]:
@@ -399,7 +361,7 @@ class Painter:
         Args:
           tables: of tables().
         """
-        picture, random = self.warped(plan), np.random.default_rng(0)
+        picture, random = plan.warped(), np.random.default_rng(0)
         h, w = (
             picture.samples(axis, 0, plan.size[axis] * k)[
                 random.integers(plan.window[axis] * k, plan.window[axis + 2] * k, WARP_SAMPLE)
@@ -408,34 +370,6 @@ class Painter:
         )
         steps = interpolated.error(image, picture, tables, h, w, self.mesh)
         return float(steps.max()), float(steps.mean())
-
-    def warped(self, plan: Plan) -> Warped:
-        """The plan's picture under its warp."""
-        return Warped(plan.size, plan.warp, self.shape, plan.sampling, plan.supersample)
-
-    def size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
-        """Height and width, px, of what plan() takes for a size.
-
-        Raises:
-          ValueError: it is no size.
-        """
-        if size is None:
-            return self.shape
-        if is_whole(size):
-            height, width = self.shape
-            if not 1 <= size <= rendering.MAX_SIDE_PX:
-                raise ValueError(f"size={size} must be from 1 to {rendering.MAX_SIDE_PX} px")
-            return int(size), max(1, round(int(size) * width / height))
-        if np.shape(size) != (2,) or not all(map(is_whole, size)):
-            raise ValueError(f"size={size!r} must be (height, width) in whole px, or one number")
-        return int(size[0]), int(size[1])
-
-    def _frame(self, plan: Plan) -> rendering.Frame | None:
-        """The frame whose lines are the plan's; None if each pixel has lines of its own."""
-        if plan.warp is not None:
-            return separable_frame(self.warped(plan))
-        fine = tuple(n * k for n, k in zip(plan.size, plan.supersample, strict=True))
-        return rendering.make_frame(fine, self.shape, plan.sampling)
 
     def key(self, ws: np.ndarray, plan: Plan) -> str:
         """A digest of all that makes a picture: weights, latents, plan, devices and versions."""
@@ -450,17 +384,3 @@ class Painter:
         """The latents as float32 [num_ws, w_dim], checked."""
         config = self.generator.config
         return as_float32("ws", ws, (config.num_ws, config.w_dim))
-
-
-def _colours(window: Window, pixels: np.ndarray, dtype: type) -> np.ndarray:
-    """Pixels of a window, float32 about [-1, 1], as the dtype asked for.
-
-    Raises:
-      ValueError: a colour is no finite number.
-    """
-    if not np.isfinite(pixels).all():
-        raise ValueError(
-            f"the colours at y0,x0,y1,x1 = {','.join(map(str, window))} exceed float32: "
-            "the latents, the truncation or the checkpoint's weights are too large"
-        )
-    return rendering.to_uint8(pixels) if np.dtype(dtype) == np.uint8 else pixels

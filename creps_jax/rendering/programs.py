@@ -1,42 +1,23 @@
 """What the devices of a mesh compute of a picture: its folded weights, lines and tiles of pixels.
 
-Compiled once each, whatever the size. Notation as in render.py.
+Compiled once each, whatever the size. Notation as in tiles.py.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from creps_jax import machine, sharding
+from creps_jax import sharding
 from creps_jax.model import biline
 from creps_jax.model.generator import Generator, Variables
 from creps_jax.rendering import folded
+from creps_jax.rendering.tiling import Tiling, tiling_of
 from creps_jax.rendering.windows import Window
-
-
-class Tiling(NamedTuple):
-    """How one kind of device is kept busy."""
-
-    tile: int  # px; T: pixels of a tile are T x T, positions of a chunk of lines T.
-    patch: int  # px; of a tile, patch x patch pixels are decoded at a time.
-    lines: int  # of a chunk, so many are computed at a time, at least.
-    threads: int  # tiles under way at a time, each on its own thread.
-    options: dict[str, Any]  # of XLA, for these functions alone.
-
-
-@functools.cache
-def tiling(mesh: Mesh) -> Tiling:
-    """The tiling of the mesh's devices."""
-    if mesh.devices.flat[0].platform == "cpu":
-        # A tile a core beats a product split over all: each keeps its own cache.
-        options = sharding.compiler_options(mesh) | {"xla_cpu_multi_thread_eigen": False}
-        return Tiling(128, 8, 32, max(1, machine.cores() // mesh.size), options)
-    return Tiling(512, 512, 512, 4, sharding.compiler_options(mesh))
 
 
 @functools.cache
@@ -44,13 +25,13 @@ def lines_on(mesh: Mesh) -> Callable[..., jax.Array]:
     """image, t [n T], axis [n T] -> bi-lines [n T, K, R, B], split over the n devices."""
     image, positions = (sharding.PARTITION_SPECS[kind] for kind in ("image", "positions"))
     lines = jax.shard_map(
-        lambda image, *t: in_parts(tiling(mesh), image, (0, tiling(mesh).tile), *t),
+        lambda image, *t: in_parts(tiling_of(mesh), image, (0, tiling_of(mesh).tile), *t),
         mesh=mesh,
         in_specs=(image, positions, positions),
         out_specs=positions,
         check_vma=False,  # Its loop begins with zeros.
     )
-    return jax.jit(lines, compiler_options=tiling(mesh).options)
+    return jax.jit(lines, compiler_options=tiling_of(mesh).options)
 
 
 def in_parts(
@@ -85,7 +66,7 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
 
     The pixels of no such patch are 0.
     """
-    specs, side = sharding.PARTITION_SPECS, tiling(mesh).patch
+    specs, side = sharding.PARTITION_SPECS, tiling_of(mesh).patch
 
     def tile(
         image: biline.Image, rows: jax.Array, columns: jax.Array, down: jax.Array, across: jax.Array
@@ -99,7 +80,7 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
         out_specs=specs["pixels"],
         check_vma=False,  # Loops of as many steps as each device needs.
     )
-    return jax.jit(tiles, compiler_options=tiling(mesh).options)
+    return jax.jit(tiles, compiler_options=tiling_of(mesh).options)
 
 
 def decoded(
@@ -155,7 +136,7 @@ def patches(mesh: Mesh, side: int, inside: Window | None = None) -> tuple[np.nda
     """
 
     def of_axis(start: int, stop: int, devices: int) -> np.ndarray:
-        tile = tiling(mesh).tile
+        tile = tiling_of(mesh).tile
         corners = np.arange(devices) * tile
         edges = start, stop + side - 1  # The last patch counts, too.
         first, last = (np.clip(edge - corners, 0, tile) // side for edge in edges)
@@ -163,7 +144,7 @@ def patches(mesh: Mesh, side: int, inside: Window | None = None) -> tuple[np.nda
 
     down, across = mesh.devices.shape
     if inside is None:
-        inside = Window(0, 0, *(n * tiling(mesh).tile for n in mesh.devices.shape))
+        inside = Window(0, 0, *(n * tiling_of(mesh).tile for n in mesh.devices.shape))
     return of_axis(inside.y0, inside.y1, down), of_axis(inside.x0, inside.x1, across)
 
 

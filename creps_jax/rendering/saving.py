@@ -10,13 +10,15 @@ import numpy as np
 
 from creps_jax import disk
 from creps_jax.progress import Progress
-from creps_jax.rendering import programs, render
 from creps_jax.rendering.files import writing
 from creps_jax.rendering.files.store import URL
+from creps_jax.rendering.plan import Plan
+from creps_jax.rendering.threads import in_order, worker_threads
+from creps_jax.rendering.tiling import tiling_of
 from creps_jax.rendering.windows import Blocks, Window
 
 if TYPE_CHECKING:
-    from creps_jax.rendering.painter import Painter, Plan
+    from creps_jax.rendering.painter import Painter
 
 WRITERS = 8  # threads: each waits for the disk most of its time
 
@@ -24,7 +26,7 @@ WRITERS = 8  # threads: each waits for the disk most of its time
 Painted = np.ndarray | ValueError | None
 
 
-def picture(painter: "Painter", ws: np.ndarray, plan: "Plan") -> writing.Picture:
+def picture(painter: "Painter", ws: np.ndarray, plan: Plan) -> writing.Picture:
     """What is written, with the key that finds it again."""
     channels = painter.generator.config.image_channels
     return writing.Picture(plan.window, channels, painter.key(ws, plan))
@@ -34,7 +36,7 @@ def save(
     painter: "Painter",
     path: str | os.PathLike,
     ws: np.ndarray,
-    plan: "Plan",
+    plan: Plan,
     part: tuple[int, int] = (0, 1),
     shown: Progress | None = None,
     images: int = 1,
@@ -91,7 +93,7 @@ def save_each(
     painter: "Painter",
     work: Sequence[tuple[int, str]],
     latents: Callable[[Sequence[int]], np.ndarray],
-    plan: "Plan",
+    plan: Plan,
     part: tuple[int, int],
     shown: Progress,
     note: Callable[[str], None],
@@ -124,7 +126,7 @@ def _save_small(
     painter: "Painter",
     work: Sequence[tuple[int, str]],
     latents: Callable[[Sequence[int]], np.ndarray],
-    plan: "Plan",
+    plan: Plan,
     shown: Progress,
     note: Callable[[str], None],
 ) -> None:
@@ -172,10 +174,10 @@ def _save_small(
     shown.stage(len(work), "images")
     size, area = painter.at_a_time, math.prod(plan.window.shape)
     parts = (work[start : start + size] for start in range(0, len(work), size))
-    painters, ahead = programs.tiling(painter.mesh).threads, 2 * WRITERS
-    with render.worker_threads(painters) as to_paint, render.worker_threads(WRITERS) as to_write:
-        rounds = render.in_order((to_paint(paint, some) for some in parts), 2 * painters)
-        written = render.in_order((to_write(write, some) for some in rounds), ahead)
+    painters, ahead = tiling_of(painter.mesh).threads, 2 * WRITERS
+    with worker_threads(painters) as to_paint, worker_threads(WRITERS) as to_write:
+        rounds = in_order((to_paint(paint, some) for some in parts), 2 * painters)
+        written = in_order((to_write(write, some) for some in rounds), ahead)
         for finished, count in written:
             for path in finished:
                 note(f"{path} is complete already")

@@ -3,9 +3,9 @@
 Alone, a picture of 32 px takes several times as long in calls, threads and lines without pixels as
 in its numbers. Here one program folds the weights of one image after the other and computes the
 parts of lines and the patches that are needed. Products have the shapes that they have in
-render.stream(), so that pixels are the same bit for bit.
+tiles.stream(), so that pixels are the same bit for bit.
 
-Notation as in render.py; n devices.
+Notation as in tiles.py; n devices.
 """
 
 import functools
@@ -20,17 +20,20 @@ from jax.sharding import Mesh
 
 from creps_jax import sharding
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import folded, programs, render
+from creps_jax.rendering import folded, programs
+from creps_jax.rendering.frame import Frame
 from creps_jax.rendering.rounds import MANY, each
+from creps_jax.rendering.tiles import paste, places
+from creps_jax.rendering.tiling import tiling_of
 from creps_jax.rendering.windows import Window
 
-Place = tuple[int, int, Window]  # of render.places()
+Place = tuple[int, int, Window]  # of tiles.places()
 
 
 def place(window: Window, supersample: tuple[int, int], mesh: Mesh) -> Place | None:
     """The one tile of a device that a window lies in; None if there are several."""
-    side = programs.tiling(mesh).tile
-    first, *others = itertools.islice(render.places(window, (side, side), supersample), 2)
+    side = tiling_of(mesh).tile
+    first, *others = itertools.islice(places(window, (side, side), supersample), 2)
     return None if others else first
 
 
@@ -41,10 +44,10 @@ def pictures_on(mesh: Mesh, generator: Generator, dtype: Any) -> Callable[..., j
     -> pixels [MANY, n, T, T, channels], 0 from a device's count on and but for the patches that
     hold what is `inside`: first and last + 1 of the rows, then of the columns. Products in dtype.
     """
-    specs, tiling = sharding.PARTITION_SPECS, programs.tiling(mesh)
+    specs, tiling = sharding.PARTITION_SPECS, tiling_of(mesh)
 
     def picture(variables, t, inside, w):
-        # Stages are kept apart as render.stream() keeps them: fused, they might round otherwise.
+        # Stages are kept apart as tiles.stream() keeps them: fused, they might round otherwise.
         image = folded.fold(generator.apply(variables, w, method="image"), dtype)
         image = jax.lax.optimization_barrier(image)
         axes = jnp.broadcast_to(jnp.arange(2)[:, None], t.shape)
@@ -76,7 +79,7 @@ def paint(
     variables: Variables,
     dtype: Any,
     ws: np.ndarray,
-    frame: render.Frame,
+    frame: Frame,
     window: Window,
     supersample: tuple[int, int],
     mesh: Mesh,
@@ -87,10 +90,10 @@ def paint(
       variables: on every device of the mesh.
       dtype: of the products.
       ws: float32 [N, num_ws, w_dim], at most n MANY of them.
-      frame, supersample: of render.stream().
+      frame, supersample: of tiles.stream().
       window: that has a place().
     """
-    side, n = programs.tiling(mesh).tile, mesh.size
+    side, n = tiling_of(mesh).tile, mesh.size
     i, j, inside = place(window, supersample, mesh)
     t = np.stack([frame.y(i * side, (i + 1) * side), frame.x(j * side, (j + 1) * side)])
     # Dealt out in turn, so that no device has two pictures more than another.
@@ -101,5 +104,5 @@ def paint(
     tiles = tiles.reshape(MANY * n, *tiles.shape[2:])[: len(ws)]
     tile = (side, side)
     return np.stack(
-        [render.paste(window, [((i, j, inside), pixels)], tile, supersample) for pixels in tiles]
+        [paste(window, [((i, j, inside), pixels)], tile, supersample) for pixels in tiles]
     )

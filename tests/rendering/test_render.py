@@ -15,12 +15,12 @@ import pytest
 
 import creps_jax
 from creps_jax.config import GeneratorConfig
-from creps_jax.model import coordinates, layers
+from creps_jax.model import biline, coordinates, layers
 from creps_jax.model.generator import Generator
-from creps_jax.rendering import folded, latents, programs, small
-from creps_jax.rendering import render as module
+from creps_jax.rendering import folded, latents, programs, small, tiles
+from creps_jax.rendering.colours import to_uint8
+from creps_jax.rendering.frame import MAX_SIDE_PX, resolve_window
 from creps_jax.rendering.painter import Painter
-from creps_jax.rendering.render import resolve_window, to_uint8
 from creps_jax.rendering.warp import interpolated, maps
 from creps_jax.rendering.windows import Blocks, Window
 
@@ -223,7 +223,7 @@ def test_strips_of_bounded_bytes_paint_the_same_bits(painter, monkeypatch):
     image, plan = painter.image(painter.latents(0)), painter.plan((800, 800))
     expected = paint(painter, 0, plan.size)
     computed = count_lines(monkeypatch)
-    monkeypatch.setattr(module, "LINES_BYTES", 1)
+    monkeypatch.setattr(tiles, "LINES_BYTES", 1)
     for window, pixels in painter.paint(image, plan, Blocks(plan.window, (TILE, TILE)), np.float32):
         y0, x0, y1, x1 = window
         np.testing.assert_array_equal(pixels, expected[y0:y1, x0:x1])
@@ -308,7 +308,7 @@ def test_small_images_are_antialiased_by_default(painter):
 
 
 def test_a_frame_ends_where_float32_positions_end(painter):
-    side = module.MAX_SIDE_PX
+    side = MAX_SIDE_PX
     last = coordinates.positions(side - 5000, side, side, RESOLUTION)
     assert (np.diff(last) > 0).all()
     paint(painter, 0, (side, side), (side - 2, 0, side, 2))
@@ -325,7 +325,7 @@ def test_bfloat16_is_close_and_keeps_positions_and_phases_float32(model, painter
     error = np.sqrt(np.mean((paint(coarse, 0, FRAME) - whole) ** 2))
     assert 0 < error < 0.03 * whole.std()
     t = np.zeros(TILE, np.float32)
-    program = str(jax.make_jaxpr(module.biline.lines)(image, t, np.zeros(TILE, np.int32)))
+    program = str(jax.make_jaxpr(biline.lines)(image, t, np.zeros(TILE, np.int32)))
     waves = re.findall(r":(\w+)\[[\d,]+\] = (?:sin|cos) ", program)
     assert len(waves) == 2 and set(waves) == {"f32"}
     assert "bf16" in program

@@ -16,8 +16,9 @@ import pytest
 from creps_jax import rng
 from creps_jax.config import parse
 from creps_jax.model.generator import Generator
-from creps_jax.rendering import programs as rendering
 from creps_jax.rendering.folded import line_shape
+from creps_jax.rendering.programs import fold, lines_on, patches, tile_on
+from creps_jax.rendering.tiling import tiling_of
 from creps_jax.sharding import make_render_mesh, named
 from creps_jax.training import dry_run, hlo, programs, topology
 from creps_jax.training.task import make_task
@@ -85,13 +86,13 @@ def painting_on(mesh):
     """Both stages of the renderer, lowered for the chips of a mesh."""
     config = parse(tiny_config()).generator
     generator = Generator(config)
-    tile, (rows, columns) = rendering.tiling(mesh).tile, mesh.devices.shape
+    tile, (rows, columns) = tiling_of(mesh).tile, mesh.devices.shape
 
     def image():
         t = jnp.zeros(1)
         variables = generator.init(jax.random.key(0), jnp.zeros((1, 8)), jnp.zeros((1, 0)), t, t)
         ws = jnp.zeros((config.num_ws, config.w_dim))
-        return rendering.fold(generator, variables, ws, jnp.bfloat16)
+        return fold(generator, variables, ws, jnp.bfloat16)
 
     def laid(kind, tree):
         layout = named(mesh, kind)
@@ -103,12 +104,12 @@ def painting_on(mesh):
     with rng.pinned():
         image = laid("image", jax.eval_shape(image))
         t, axis = (jax.ShapeDtypeStruct((mesh.size * tile,), d) for d in (jnp.float32, jnp.int32))
-        down, across = rendering.patches(mesh, rendering.tiling(mesh).patch)
+        down, across = patches(mesh, tiling_of(mesh).patch)
         of_rows, down = laid("rows", (line(rows), down))
         of_columns, across = laid("columns", (line(columns), across))
         return (
-            rendering.lines_on(mesh).lower(image, *laid("positions", (t, axis))),
-            rendering.tile_on(mesh).lower(image, of_rows, of_columns, down, across),
+            lines_on(mesh).lower(image, *laid("positions", (t, axis))),
+            tile_on(mesh).lower(image, of_rows, of_columns, down, across),
         )
 
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from creps_jax.rendering import render as rendering
 from creps_jax.rendering.checks import is_number, is_whole
-from creps_jax.rendering.painter import Painter, Plan
+from creps_jax.rendering.frame import MAX_SIDE_PX, antialiasing
+from creps_jax.rendering.painter import Painter
+from creps_jax.rendering.plan import Plan
 from creps_jax.rendering.video.timing import Timing
 from creps_jax.rendering.warp.maps import Map
 
@@ -48,10 +49,10 @@ def travel(keys: Sequence[Camera], timing: Timing) -> list[Camera]:
                 f"y,x,zoom,degrees = {y},{x},{zoom},{degrees} must be finite numbers that float32 "
                 "can hold"
             )
-        if not (0 <= y <= 1 and 0 <= x <= 1 and MIN_ZOOM <= zoom <= rendering.MAX_SIDE_PX):
+        if not (0 <= y <= 1 and 0 <= x <= 1 and MIN_ZOOM <= zoom <= MAX_SIDE_PX):
             raise ValueError(
                 f"y,x,zoom = {y:g},{x:g},{zoom:g}: y and x must be from 0 to 1, zoom from "
-                f"{MIN_ZOOM:g} to {rendering.MAX_SIDE_PX}"
+                f"{MIN_ZOOM:g} to {MAX_SIDE_PX}"
             )
         if abs(degrees) > MAX_DEGREES:
             raise ValueError(
@@ -111,8 +112,8 @@ def plan_view(
     if supersample is not None and not (is_whole(supersample) and supersample > 0):
         raise ValueError(f"supersample={supersample!r} must be a whole number from 1 up")
     whole = [n * camera.zoom for n in size]  # Height and width of the whole image at this zoom, px.
-    factors = rendering.antialiasing(whole, painter.shape)
-    most = rendering.MAX_SIDE_PX / max(size) / (supersample or max(factors))
+    factors = antialiasing(whole, painter.shape)
+    most = MAX_SIDE_PX / max(size) / (supersample or max(factors))
     if camera.zoom > max(most, 1.0):
         raise ValueError(
             f"zoom {camera.zoom:g} must be at most {math.floor(most)} in frames of "

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from creps_jax.model import biline
-from creps_jax.rendering.painter import Painter, Plan
+from creps_jax.rendering.painter import Painter
+from creps_jax.rendering.plan import Plan
 from creps_jax.rendering.windows import Blocks
 
 

@@ -15,7 +15,10 @@ from jax.sharding import Mesh
 
 from creps_jax import sharding
 from creps_jax.model import biline
-from creps_jax.rendering import folded, programs, render
+from creps_jax.rendering import folded, programs
+from creps_jax.rendering.threads import worker_threads
+from creps_jax.rendering.tiles import assemble
+from creps_jax.rendering.tiling import tiling_of
 from creps_jax.rendering.warp.tables import TOLERANCE, Table, between, evaluate, make_tables
 from creps_jax.rendering.warp.warped import Warped, join, overview, reach
 from creps_jax.rendering.windows import Window
@@ -49,8 +52,8 @@ def stream(
     windows: Iterable[Window],
     mesh: Mesh,
 ) -> Iterator[tuple[Window, np.ndarray]]:
-    """Yields every window with its pixels, float32 [height, width, channels]; see render.stream."""
-    side, threads = programs.tiling(mesh).tile, programs.tiling(mesh).threads
+    """Yields every window with its pixels, float32 [height, width, channels]; see tiles.stream."""
+    side, threads = tiling_of(mesh).tile, tiling_of(mesh).threads
     tile = tuple(n * side for n in mesh.devices.shape)
     rows, columns = tables
 
@@ -64,9 +67,9 @@ def stream(
         needed = programs.patches(mesh, PATCH, inside)
         return np.asarray(tile_on(mesh)(image, rows.lines, columns.lines, *places, *needed))
 
-    with render.worker_threads(threads) as submit:
+    with worker_threads(threads) as submit:
         submit_tile = functools.partial(submit, compute_tile)
-        yield from render.assemble(windows, submit_tile, tile, picture.supersample, threads)
+        yield from assemble(windows, submit_tile, tile, picture.supersample, threads)
 
 
 def error(
@@ -126,4 +129,4 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
         out_specs=specs["pixels"],
         check_vma=False,  # Loops of as many steps as each device needs.
     )
-    return jax.jit(tiles, compiler_options=programs.tiling(mesh).options)
+    return jax.jit(tiles, compiler_options=tiling_of(mesh).options)

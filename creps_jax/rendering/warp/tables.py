@@ -24,7 +24,9 @@ from jax.sharding import Mesh
 
 from creps_jax import sharding
 from creps_jax.model import biline
-from creps_jax.rendering import folded, programs, render
+from creps_jax.rendering import folded, programs
+from creps_jax.rendering.threads import worker_threads
+from creps_jax.rendering.tiling import tiling_of
 
 DENSITY = 2  # entries a training pixel before any interval is halved; all are halved once
 # 8-bit steps, far below the half that pixels may be off: beside the middle one kink errs twice as
@@ -69,7 +71,7 @@ def between(lines: jax.Array, below: jax.Array, share: jax.Array) -> jax.Array:
 
 def evaluate(image: biline.Image, axis: int, t: np.ndarray, mesh: Mesh) -> np.ndarray:
     """The bi-lines at positions t [M]: float32 [M, K, R, B]."""
-    span = mesh.size * programs.tiling(mesh).tile
+    span = mesh.size * tiling_of(mesh).tile
     lines = np.empty((len(t), *folded.line_shape(image)), np.float32)
 
     def chunk(start: int) -> None:
@@ -109,7 +111,7 @@ def make_tables(
     # bfloat16's rounding would look like kinks everywhere: nothing would be fine enough.
     image = folded.in_float32(image)
     partners = []
-    across = mesh.devices.shape[1] * programs.tiling(mesh).tile
+    across = mesh.devices.shape[1] * tiling_of(mesh).tile
     for axis, (low, high) in enumerate(around):
         in_pixels = (high - low) * (trained[axis] - 1)
         count = math.ceil(min(in_pixels, PARTNERS) / across) * across
@@ -168,7 +170,7 @@ def _make_table(
         below, above = halves[failed, :2].T.ravel(), halves[failed, 1:].T.ravel()
         kept = np.tile(kept[failed], (2, 1))
         pitch /= 2
-    length = max(2 ** math.ceil(math.log2(len(t))), programs.tiling(mesh).tile)
+    length = max(2 ** math.ceil(math.log2(len(t))), tiling_of(mesh).tile)
     order = np.argsort(t)
     ascending = np.zeros((length, *lines.shape[1:]), np.float32)
     # Any mode but the default one writes into `out` without a copy.
@@ -186,8 +188,8 @@ def _most_sensitive(
       lines: [M, K, R, B].
       halves: [N, 3] of them, at the start, in the middle and at the end of each interval.
     """
-    tile, every = programs.tile_on(mesh), programs.patches(mesh, programs.tiling(mesh).patch)
-    down, across = (n * programs.tiling(mesh).tile for n in mesh.devices.shape)
+    tile, every = programs.tile_on(mesh), programs.patches(mesh, tiling_of(mesh).patch)
+    down, across = (n * tiling_of(mesh).tile for n in mesh.devices.shape)
     kept = np.empty((len(halves), KEPT), np.int32)
 
     def chunk(start: int) -> None:
@@ -219,7 +221,7 @@ def _worst(
       lines, halves: of _most_sensitive().
       kept: what it gave, [N, S].
     """
-    span = mesh.size * programs.tiling(mesh).tile
+    span = mesh.size * tiling_of(mesh).tile
     worst = np.empty(len(halves))
 
     def chunk(start: int) -> None:
@@ -255,7 +257,7 @@ def _errors_on(mesh: Mesh) -> Callable[..., jax.Array]:
     parts = jax.shard_map(
         errors, mesh=mesh, in_specs=(whole, split, split, whole, split), out_specs=split
     )
-    return jax.jit(parts, compiler_options=programs.tiling(mesh).options)
+    return jax.jit(parts, compiler_options=tiling_of(mesh).options)
 
 
 def _in_threads(work: Callable, parts: range, mesh: Mesh) -> None:
@@ -263,6 +265,6 @@ def _in_threads(work: Callable, parts: range, mesh: Mesh) -> None:
     if len(parts) == 1:
         work(parts[0])
         return
-    with render.worker_threads(programs.tiling(mesh).threads) as submit:
+    with worker_threads(tiling_of(mesh).threads) as submit:
         for future in [submit(work, part) for part in parts]:
             future.result()

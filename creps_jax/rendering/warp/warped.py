@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from creps_jax.model import coordinates
-from creps_jax.rendering import render
+from creps_jax.rendering.frame import Frame
 from creps_jax.rendering.warp.maps import Map, broadcasts
 from creps_jax.rendering.warp.tables import Range
 from creps_jax.rendering.windows import Blocks, Window
@@ -52,7 +52,7 @@ class Warped(NamedTuple):
         return y, x
 
 
-def separable_frame(picture: Warped) -> render.Frame | None:
+def separable_frame(picture: Warped) -> Frame | None:
     """The picture as a frame, whose lines are exact; None if rows and columns mix.
 
     They do not if what the warp gives for i broadcasts to a column, and j to a row.
@@ -79,7 +79,7 @@ def separable_frame(picture: Warped) -> render.Frame | None:
         return positions
 
     height, width = (n * k for n, k in zip(picture.size, picture.supersample, strict=True))
-    return render.Frame(height, width, axis(0), axis(1))
+    return Frame(height, width, axis(0), axis(1))
 
 
 def reach(picture: Warped, window: Window) -> tuple[Range, Range]:

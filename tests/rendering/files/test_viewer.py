@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 
 from creps_jax.rendering.files.writing import Picture, write
-from creps_jax.rendering.render import Window
+from creps_jax.rendering.windows import Window
 
 FOLDER = Path(__file__).parents[2] / "viewer"
 PACKAGES = FOLDER / "node_modules"

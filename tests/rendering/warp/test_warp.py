@@ -53,7 +53,7 @@ def exact_pixels(image, y, x):
 def exact(painter, map):
     plan = painter.plan(SIZE, warp=map)
     h, w = (np.arange(n, dtype=float) for n in SIZE)
-    y, x = painter.warped(plan).positions(h[:, None], w[None, :])
+    y, x = plan.warped().positions(h[:, None], w[None, :])
     image = painter.image(painter.latents(0))
     pixels = exact_pixels(image, np.float32(y.ravel()), np.float32(x.ravel()))
     return np.asarray(pixels).reshape(*SIZE, 3)
@@ -76,9 +76,7 @@ def test_tables_are_as_fine_as_the_image_needs(painter):
     frame = paint(painter, None)
 
     def error(tolerance):
-        found = interpolated.tables(
-            image, [(painter.warped(plan), plan.window)], painter.mesh, tolerance
-        )
+        found = interpolated.tables(image, [(plan.warped(), plan.window)], painter.mesh, tolerance)
         pixels = dict(painter.paint(image, plan, [plan.window], np.float32, found))[plan.window]
         steps = 127.5 * np.abs(pixels - frame)
         worst, mean = painter.warp_error(image, plan, found)
@@ -205,7 +203,7 @@ def test_the_middle_of_a_polar_picture_is_inside_its_tables(painter, size, k):
     """The map has its extremum there, inside a pixel or between the samples of one."""
     plan = painter.plan(size, supersample=k, warp=MAPS["polar"])
     h, w = ((np.arange(n * k) + 0.5) / k - 0.5 for n in size)
-    y, x = (np.float32(t.ravel()) for t in painter.warped(plan).positions(h[:, None], w[None, :]))
+    y, x = (np.float32(t.ravel()) for t in plan.warped().positions(h[:, None], w[None, :]))
     exact = np.asarray(exact_pixels(painter.image(painter.latents(0)), y, x))
     exact = exact.reshape(size[0], k, size[1], k, 3).mean(axis=(1, 3))
     pixels = painter.render(0, size=size, supersample=k, warp=MAPS["polar"], dtype=np.float32)

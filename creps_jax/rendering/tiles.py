@@ -13,101 +13,26 @@ Notation: pixels (y, x) of the frame, windows half-open; images [height, width, 
 [-1, 1]; T the side of a device's tile, px; a mesh of devices is 'row' x 'column'.
 """
 
-import collections
-import concurrent.futures
-import contextlib
 import functools
 import itertools
 import math
-import numbers
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from creps_jax import rng, sharding
-from creps_jax.model import biline, coordinates
+from creps_jax import sharding
+from creps_jax.model import biline
 from creps_jax.rendering import folded, programs
+from creps_jax.rendering.frame import Frame, in_frame
+from creps_jax.rendering.threads import in_order, worker_threads
+from creps_jax.rendering.tiling import tiling_of
 from creps_jax.rendering.windows import Window, in_strips, largest
 
-MAX_SIDE_PX = 2**20  # Beyond it float32 positions no longer tell neighbouring pixels apart.
 LINES_BYTES = 128 * 2**20  # of bi-lines held at a time, about.
 AHEAD = 12  # tiles a thread that are computed before they are asked for
-
-
-class Frame(NamedTuple):
-    """A whole image of height x width pixels, and where its pixels are.
-
-    y and x give the positions of the rows and of the columns start <= i < stop: float32.
-    """
-
-    height: int
-    width: int
-    y: Callable[[int, int], np.ndarray]
-    x: Callable[[int, int], np.ndarray]
-
-
-# Frames and windows.
-
-
-def make_frame(
-    size: tuple[int, int],
-    trained: tuple[int, int],
-    sampling: coordinates.Sampling = coordinates.centers,
-) -> Frame:
-    """The whole image as height x width pixels.
-
-    Args:
-      trained: height and width of the training images, px.
-
-    Raises:
-      ValueError: a side is not from 1 to MAX_SIDE_PX, or too small for the sampling.
-    """
-    for side, r in zip(size, trained, strict=True):
-        if not 1 <= side <= MAX_SIDE_PX:
-            raise ValueError(
-                f"size={size[0]}x{size[1]} (height x width) must be from 1 to {MAX_SIDE_PX} px "
-                "a side, beyond which float32 positions no longer tell neighbouring pixels apart"
-            )
-        coordinates.positions(0, 1, side, r, sampling)
-
-    def axis(n: int, r: int) -> Callable[[int, int], np.ndarray]:
-        return lambda start, stop: coordinates.positions(start, stop, n, r, sampling)
-
-    return Frame(*size, *map(axis, size, trained))
-
-
-def resolve_window(window: tuple[int, int, int, int] | None, size: tuple[int, int]) -> Window:
-    """The window; None: the whole frame of size (height, width), px.
-
-    Raises:
-      ValueError: the window is empty or not inside the frame.
-    """
-    height, width = size
-    corners = (0, 0, height, width) if window is None else window
-    if np.shape(corners) != (4,) or not all(isinstance(n, numbers.Integral) for n in corners):
-        raise ValueError(f"window={window!r} must be (y0, x0, y1, x1) in whole px")
-    y0, x0, y1, x1 = map(int, corners)
-    if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
-        raise ValueError(
-            f"y0,x0,y1,x1 = {y0},{x0},{y1},{x1} must satisfy 0 <= y0 < y1 <= {height} and "
-            f"0 <= x0 < x1 <= {width}: the frame is {height} px high and {width} px wide"
-        )
-    return Window(y0, x0, y1, x1)
-
-
-def antialiasing(size: tuple[int, int], trained: tuple[int, int]) -> tuple[int, int]:
-    """Samples a pixel and axis, two a training pixel: 1 from the training images' size on.
-
-    Half as many leave errors of some 8-bit steps: experiments/antialiasing.py.
-    """
-    return tuple(1 if n >= r else math.ceil(2 * r / n) for n, r in zip(size, trained, strict=True))
-
-
-# The stream.
 
 
 def stream(
@@ -128,7 +53,7 @@ def stream(
       windows: of the picture; best row by row, see Blocks.
       supersample: a pixel is the mean of this many rows and columns of the frame's pixels.
     """
-    side, (down, across) = programs.tiling(mesh).tile, mesh.devices.shape
+    side, (down, across) = tiling_of(mesh).tile, mesh.devices.shape
     span = mesh.size * side  # Positions of a chunk of lines, over all devices.
 
     def compute_lines(axis: int, chunk: int) -> list[jax.Array]:
@@ -144,7 +69,7 @@ def stream(
 
     def compute_tile(rows: Future, i: int, columns: Future, j: int, inside: Window) -> np.ndarray:
         lines = rows.result()[i], columns.result()[j]
-        needed = programs.patches(mesh, programs.tiling(mesh).patch, inside)
+        needed = programs.patches(mesh, tiling_of(mesh).patch, inside)
         return np.asarray(programs.tile_on(mesh)(image, *lines, *needed))
 
     # Chunks that a window touches at most on each axis, and those that are kept: for a whole strip
@@ -155,7 +80,7 @@ def stream(
     kept = max(LINES_BYTES // (span * folded.line_bytes(image)), 2 * (tall + wide))
     strip = (kept - 2 * tall - wide) * span
 
-    with worker_threads(programs.tiling(mesh).threads) as submit:
+    with worker_threads(tiling_of(mesh).threads) as submit:
 
         @functools.lru_cache(maxsize=kept)
         def lines(axis: int, chunk: int) -> Future:
@@ -168,7 +93,7 @@ def stream(
 
         ordered = in_strips(windows, lambda x: x * supersample[1] // strip)
         tile = (down * side, across * side)
-        yield from assemble(ordered, submit_tile, tile, supersample, programs.tiling(mesh).threads)
+        yield from assemble(ordered, submit_tile, tile, supersample, tiling_of(mesh).threads)
 
 
 def assemble(
@@ -199,26 +124,12 @@ def places(
     window: Window, tile: tuple[int, int], supersample: tuple[int, int]
 ) -> Iterator[tuple[int, int, Window]]:
     """The tiles that a window touches: row and column of their grid, and the part inside it, px."""
-    (top, left, bottom, right), (height, width) = _in_frame(window, supersample), tile
+    (top, left, bottom, right), (height, width) = in_frame(window, supersample), tile
     for i in range(top // height, -(-bottom // height)):
         for j in range(left // width, -(-right // width)):
             y, x = i * height, j * width
             starts = max(top - y, 0), max(left - x, 0)
             yield i, j, Window(*starts, min(bottom - y, height), min(right - x, width))
-
-
-def in_order(submitted: Iterator[Future], ahead: int) -> Iterator[Any]:
-    """The results, so many of them being submitted before they are asked for."""
-    coming = collections.deque(itertools.islice(submitted, ahead))
-    while coming:
-        result = coming.popleft().result()
-        coming.extend(itertools.islice(submitted, 1))
-        yield result
-
-
-def _in_frame(window: Window, supersample: tuple[int, int]) -> Window:
-    """The window of a picture in pixels of its frame."""
-    return Window(*(n * k for n, k in zip(window, supersample * 2, strict=True)))
 
 
 def paste(
@@ -233,7 +144,7 @@ def paste(
       tiles: each of places() with its pixels.
     """
     down, across = supersample
-    top, left, *_ = _in_frame(window, supersample)
+    top, left, *_ = in_frame(window, supersample)
     pixels: np.ndarray | None = None
     for (i, j, inside), part in tiles:
         part = part[inside.y0 : inside.y1, inside.x0 : inside.x1]
@@ -253,22 +164,3 @@ def paste(
     if supersample != (1, 1):
         pixels /= np.float32(down * across)
     return pixels
-
-
-@contextlib.contextmanager
-def worker_threads(count: int) -> Iterator[Callable[..., Future]]:
-    """Threads to submit work to, in order; what is still queued at the end is dropped."""
-    pool = concurrent.futures.ThreadPoolExecutor(count)
-
-    def submit(work: Callable, *arguments: Any) -> Future:
-        return pool.submit(rng.pinned()(work), *arguments)  # Each thread has settings of its own.
-
-    try:
-        yield submit
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """[-1, 1] -> uint8: clip(image * 127.5 + 128, 0, 255), truncated."""
-    return np.clip(image * 127.5 + 128.0, 0.0, 255.0).astype(np.uint8)
