@@ -146,7 +146,7 @@ def video(
     import creps_jax
     from creps_jax import devices
     from creps_jax.rendering import latents
-    from creps_jax.rendering.files.writing import make_folder
+    from creps_jax.rendering.files.output import make_folder
     from creps_jax.rendering.video.camera import Camera, plan_view, travel
     from creps_jax.rendering.video.encoders import format_of, import_av, write_video
     from creps_jax.rendering.video.frames import paint_frames

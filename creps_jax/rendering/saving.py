@@ -11,7 +11,8 @@ import numpy as np
 from creps_jax import disk
 from creps_jax.progress import Progress
 from creps_jax.rendering.files import writing
-from creps_jax.rendering.files.store import URL
+from creps_jax.rendering.files.output import is_finished
+from creps_jax.rendering.files.store import CHUNK, URL, Picture
 from creps_jax.rendering.plan import Plan
 from creps_jax.rendering.threads import in_order, worker_threads
 from creps_jax.rendering.tiling import tiling_of
@@ -26,10 +27,10 @@ WRITERS = 8  # threads: each waits for the disk most of its time
 Painted = np.ndarray | ValueError | None
 
 
-def picture(painter: "Painter", ws: np.ndarray, plan: Plan) -> writing.Picture:
+def picture(painter: "Painter", ws: np.ndarray, plan: Plan) -> Picture:
     """What is written, with the key that finds it again."""
     channels = painter.generator.config.image_channels
-    return writing.Picture(plan.window, channels, painter.key(ws, plan))
+    return Picture(plan.window, channels, painter.key(ws, plan))
 
 
 def save(
@@ -83,7 +84,7 @@ def save(
             advance("tiles painted", 1, len(windows), math.prod(window.shape))
 
     def encoded(pixels: int) -> None:
-        chunk = writing.CHUNK**2
+        chunk = CHUNK**2
         advance("tiles written", pixels / chunk, area / chunk, pixels)
 
     return writing.write(path, whole, paint, block=painter.block, part=part, encoded=encoded)
@@ -114,7 +115,7 @@ def save_each(
     complete = True
     for seed, path in work:
         (ws,) = latents([seed])
-        if writing.is_finished(path, painter.key(ws, plan)):
+        if is_finished(path, painter.key(ws, plan)):
             note(f"{path} is complete already")
             shown.stage(len(work), "images")
             shown.advance(1, 0)
@@ -145,7 +146,7 @@ def _save_small(
         """Files, latents and pictures."""
         paths, ws = [path for _, path in some], latents([seed for seed, _ in some])
         keys = (painter.key(one, plan) for one in ws)
-        finished = np.array(list(map(writing.is_finished, paths, keys)))
+        finished = np.array(list(map(is_finished, paths, keys)))
         pictures = iter(painted(ws[~finished]))
         return [
             (path, one, None if done else next(pictures))

@@ -7,7 +7,7 @@ import zarr
 
 import creps_jax
 from creps_jax.rendering import saving
-from creps_jax.rendering.files import writing
+from creps_jax.rendering.files.output import is_finished
 from creps_jax.rendering.painter import Painter
 from tests.rendering.test_render import make_generator
 from tests.test_cli import creps_render, names, read, save_run
@@ -71,4 +71,4 @@ def test_a_picture_of_another_release_is_painted_anew(painter, tmp_path, monkeyp
     key = saving.picture(painter, *painter.chosen(0)).key
     monkeypatch.setattr(jax, "__version__", "0.99.0")
     painter.save(out, 0)
-    assert not writing.is_finished(out, key)
+    assert not is_finished(out, key)

@@ -8,7 +8,7 @@ import pytest
 
 from creps_jax.progress import Progress
 from creps_jax.rendering import saving
-from creps_jax.rendering.files import writing
+from creps_jax.rendering.files.output import is_finished
 from creps_jax.rendering.painter import Painter
 from tests.rendering.test_render import TILE, make_generator
 from tests.test_cli import names
@@ -188,4 +188,4 @@ def test_a_colour_that_is_no_number_is_told_of_its_picture_and_those_before_are_
     assert str(together.value) == f"{files.path(9)}: {alone.value}"
     there = set(names(files.folder))
     assert {f"seed{seed}.png" for seed in range(9)} <= there and "seed9.png" not in there
-    assert not writing.is_finished(files.path(9), "")
+    assert not is_finished(files.path(9), "")

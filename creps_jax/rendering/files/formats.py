@@ -15,6 +15,8 @@ import tifffile
 from creps_jax.rendering.files.store import CHUNK, Store, signature
 from creps_jax.rendering.windows import Blocks, Window
 
+PNG_MAX_SIDE_PX = 2**31 - 1
+
 
 def encode_png(store: Store, folder: Path, name: str) -> None:
     """A PNG, a row of chunks at a time."""
@@ -138,3 +140,13 @@ def _halve(pixels: np.ndarray) -> np.ndarray:
     even = np.pad(pixels, ((0, y), (0, x), (0, 0)), mode="edge").astype(np.uint16)
     rows = even[::2] + even[1::2]
     return ((rows[:, ::2] + rows[:, 1::2] + 2) // 4).astype(np.uint8)
+
+
+# How a picture is encoded by its file's suffix; None: Zarr, which the store itself is.
+ENCODERS = {
+    ".png": encode_png,
+    ".tif": encode_tiff,
+    ".tiff": encode_tiff,
+    ".dzi": encode_dzi,
+    ".zarr": None,
+}

@@ -96,7 +96,7 @@ class Store:
             # Indexed by the frame's pixels.
             self._array = ts.open(spec).result()[ts.d["y", "x"].translate_by[self._origin]]
 
-    def prepare(self) -> None:
+    def begin(self) -> None:
         """Keeps the chunks of this very picture, and deletes everything else."""
         if self.is_begun():
             return

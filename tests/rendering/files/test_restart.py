@@ -117,11 +117,11 @@ import sys
 import jax
 jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
 import creps_jax
-from creps_jax.rendering.files import writing
+from creps_jax.rendering.files import store, writing
 painter = creps_jax.load(sys.argv[3])
 assert (painter.mesh.size, jax.device_count()) == (2, 4)  # Its own devices, of all there are.
 ws, plan = painter.latents(3), painter.plan(1500)
-picture = writing.Picture(plan.window, 3, painter.key(ws, plan))
+picture = store.Picture(plan.window, 3, painter.key(ws, plan))
 paint = lambda windows: painter.paint(painter.image(ws), plan, windows)
 part = jax.process_index(), jax.process_count()
 done = writing.write(sys.argv[4], picture, paint, block=painter.block, part=part)

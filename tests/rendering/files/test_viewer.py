@@ -13,7 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from creps_jax.rendering.files.writing import Picture, write
+from creps_jax.rendering.files.store import Picture
+from creps_jax.rendering.files.writing import write
 from creps_jax.rendering.windows import Window
 
 FOLDER = Path(__file__).parents[2] / "viewer"

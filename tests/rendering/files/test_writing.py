@@ -29,8 +29,10 @@ import zarr
 from sklearn.datasets import load_sample_images
 
 from creps_jax import disk
-from creps_jax.rendering.files import formats, store, writing
-from creps_jax.rendering.files.writing import CHUNK, Picture, check, is_finished, write
+from creps_jax.rendering.files import formats, output, store
+from creps_jax.rendering.files.output import is_finished, output_at
+from creps_jax.rendering.files.store import CHUNK, Picture
+from creps_jax.rendering.files.writing import check, write
 from creps_jax.rendering.windows import Window
 
 SUFFIXES = [".png", ".tif", ".dzi", ".zarr"]
@@ -285,6 +287,7 @@ def test_after_an_error_only_what_is_missing_is_painted(tmp_path, suffix):
 
 KILLED = """
 import os, pathlib, signal, sys
+from creps_jax.rendering import windows
 from creps_jax.rendering.files import formats, store, writing
 
 def kill_at(call, owner, name):
@@ -299,7 +302,7 @@ def kill_at(call, owner, name):
 
 path, window, key, call, owner, name = sys.argv[1:]
 kill_at(int(call), eval(owner), name)
-picture = writing.Picture(writing.Window(*eval(window)), 3, key)
+picture = store.Picture(windows.Window(*eval(window)), 3, key)
 writing.write(path, picture, lambda windows: ((w, pixels_of(w)) for w in windows))
 """
 
@@ -331,14 +334,14 @@ def test_sigkill_at_any_step_leaves_nothing_that_looks_finished(tmp_path):
 
 
 def test_a_kill_after_the_last_rename_leaves_only_waste(tmp_path, monkeypatch):
-    path, rename = tmp_path / "a.png", writing._rename
+    path, rename = tmp_path / "a.png", output._rename
 
-    def rename_and_die(output):
-        rename(output)
+    def rename_and_die(finished):
+        rename(finished)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(writing, "_rename", rename_and_die)
+        patch.setattr(output, "_rename", rename_and_die)
         write(path, PICTURE, Painter())
     assert set(os.listdir(tmp_path)) == {"a.png", "a.png.partial"}
     assert write(path, PICTURE, unused)
@@ -398,7 +401,7 @@ def test_nothing_bears_the_final_name_before_it_is_complete(tmp_path, monkeypatc
         seen.append(os.listdir(tmp_path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "_rename", look)
+        patch.setattr(output, "_rename", look)
         patch.setattr(shutil, "rmtree", look)
         write(path, PICTURE, Painter(before=look))
     assert len(seen) > 5
@@ -537,7 +540,7 @@ def test_a_chunk_that_is_lost_before_the_encoding_is_no_black_square(tmp_path, m
         formats.encode_png(store, *args)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="c/"):
-        patch.setitem(writing._ENCODERS, ".png", lose)
+        patch.setitem(formats.ENCODERS, ".png", lose)
         write(path, PICTURE, Painter())
     painter = Painter()
     write(path, PICTURE, painter)
@@ -585,7 +588,7 @@ def failing(function, code, where=lambda descriptor: True):
 
 def opened(path):
     """How TensorStore opens what is painted."""
-    files = writing._output(path).store(PICTURE)._files
+    files = output_at(path).store(PICTURE)._files
     return json.dumps(files.spec(retain_context=True).to_json(), separators=(",", ":"))
 
 
