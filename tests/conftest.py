@@ -40,6 +40,15 @@ def cache():
     return pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "runs"
 
 
+@pytest.fixture
+def no_cache():
+    """No folder of compiled programs, for a while."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
 def pytest_unconfigure():
     """The last of the tests' processes removes what they shared."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -59,7 +68,7 @@ LONGEST = [
     "test_restart.py",
     "test_pipeline.py",
     "test_writing.py",
-    "test_cli.py",
+    "test_render.py",
 ]
 
 

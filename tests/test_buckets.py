@@ -29,8 +29,8 @@ from creps_jax.training.run import prepare
 from experiments.kill_hunt import BATCH_SIZE, ROOT, finish, same, tiny_config
 from tests.helpers.bucket_server import BUCKET
 from tests.helpers.data import data_config
+from tests.helpers.processes import wait_until
 from tests.helpers.runs import AT_THE_END, STEPS, start, unbroken_run
-from tests.processes import wait_until
 
 TENSORBOARD = "--config.report.tensorboard=True"
 

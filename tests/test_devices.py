@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from creps_jax import devices
+from tests.helpers.commands import names
 
 
 def test_a_full_device_is_a_memory_error_that_says_what_to_do():
@@ -41,3 +42,21 @@ def test_a_device_that_is_asked_for_and_absent_is_named(monkeypatch, error, mess
     monkeypatch.setattr(jax, "devices", fail)
     with pytest.raises(ValueError, match=message):
         devices.check()
+
+
+@pytest.mark.usefixtures("no_cache")
+@pytest.mark.parametrize("place", ["/proc/nowhere", "relative", "~"])
+def test_without_a_folder_for_caches_there_is_none(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", place)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    devices.cache_compilations()
+    assert jax.config.jax_compilation_cache_dir is None and names(tmp_path) == []
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_compiled_programs_are_kept_where_the_user_keeps_caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")  # Which the standard has us ignore.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    devices.cache_compilations()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".cache" / "creps_jax")

@@ -13,7 +13,7 @@ import pytest
 
 from creps_jax import distributed
 from tests.helpers import several
-from tests.processes import wait_until
+from tests.helpers.processes import wait_until
 
 # What they import takes longer than all that they do: it is imported once, they are forked.
 FORKED = multiprocessing.get_context("forkserver")

@@ -7,9 +7,7 @@ import statistics
 import jax
 import jax.numpy as jnp
 import numpy as np
-import parity_arrays
 import pytest
-from parity_arrays import TOLERANCE, disagreement, nhwc
 
 from creps_jax.conditions import channel_widths
 from creps_jax.config import LayoutConfig, RecipeConfig
@@ -20,6 +18,8 @@ from creps_jax.sharding import make_mesh, named
 from creps_jax.training import augment, losses, phases, step
 from creps_jax.training.draws import Fakes, training_grid
 from creps_jax.training.state import Task, begin
+from tests.helpers import parity_arrays
+from tests.helpers.parity_arrays import TOLERANCE, disagreement, nhwc
 
 pytestmark = pytest.mark.parity
 

@@ -23,7 +23,7 @@ from creps_jax.sharding import make_mesh, named
 from creps_jax.training import loop, phases, step
 from creps_jax.training.state import Task, init_state
 from experiments.kill_hunt import tiny_config
-from tests.rendering.test_render import make_generator
+from tests.helpers.generators import make_generator
 
 SETTINGS = {
     "jax_allow_f16_reductions": False,
@@ -159,7 +159,7 @@ def test_the_environment_changes_no_picture(tmp_path, painter):
     """All at once, as a script of a user's meets them; nor do the tests' own strict settings."""
     program = (
         "import sys, numpy, jax; from creps_jax.rendering.painter import Painter;"
-        "from tests.rendering.test_render import make_generator;"
+        "from tests.helpers.generators import make_generator;"
         "painter = Painter(*make_generator(num_classes=0), devices=jax.devices()[:1]);"
         "numpy.save(sys.argv[1], painter.render(3, size=(130, 20)))"
     )

@@ -4,11 +4,11 @@ import re
 
 import jax
 import numpy as np
-import parity_arrays
 import pytest
 
 from creps_jax.interop import official
 from creps_jax.interop.official import discriminator_from_arrays, generator_from_arrays
+from tests.helpers import parity_arrays
 
 UNCONDITIONAL = parity_arrays.load("networks_unconditional")
 CONDITIONAL = parity_arrays.load("networks_conditional")

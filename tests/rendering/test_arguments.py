@@ -10,7 +10,7 @@ from creps_jax.rendering.video.camera import Camera, plan_view, travel
 from creps_jax.rendering.video.timing import Timing
 from creps_jax.rendering.video.walks import walk
 from creps_jax.rendering.warp import maps
-from tests.rendering.test_render import make_generator
+from tests.helpers.generators import make_generator
 
 NOT_A_NUMBER = ["", "5", b"5", 1j, [1], {}, True, object(), np.zeros(2), np.array([])]
 NOT_WHOLE = [

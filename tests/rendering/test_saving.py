@@ -9,8 +9,9 @@ import creps_jax
 from creps_jax.rendering import saving
 from creps_jax.rendering.files.output import is_finished
 from creps_jax.rendering.painter import Painter
-from tests.rendering.test_render import make_generator
-from tests.test_cli import creps_render, names, read, save_run
+from tests.helpers.commands import creps_render, names, read
+from tests.helpers.generators import make_generator
+from tests.helpers.saved import save_run
 
 ARGUMENTS = {
     "--size=40x30": {"size": (40, 30)},

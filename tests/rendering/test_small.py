@@ -10,8 +10,8 @@ from creps_jax.progress import Progress
 from creps_jax.rendering import saving
 from creps_jax.rendering.files.output import is_finished
 from creps_jax.rendering.painter import Painter
-from tests.rendering.test_render import TILE, make_generator
-from tests.test_cli import names
+from tests.helpers.commands import names
+from tests.helpers.generators import TILE, make_generator
 
 SEEDS = [5, 0, 2**32 - 1, *range(100, 108)]  # More than are painted at a time.
 PLANS = [

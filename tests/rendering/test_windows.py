@@ -69,3 +69,8 @@ def test_of_millions_of_blocks_only_the_rows_that_are_needed_are_looked_at():
     assert next(iter(last)) == Window(7 * 2**17, 0, 7 * 2**17 + 512, 512)
     assert asked == [0, 1, 7 * 256]
     assert len(windows) == 2**22 - 100
+
+
+def test_blocks_cover_a_window_once_along_the_grid():
+    windows = Blocks(Window(5, 0, 13, 9), (4, 6), origin=(1, 0))
+    assert [*windows] == [(5, 0, 9, 6), (5, 6, 9, 9), (9, 0, 13, 6), (9, 6, 13, 9)]

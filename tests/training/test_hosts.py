@@ -15,8 +15,8 @@ from creps_jax import distributed
 from creps_jax.checkpoint import Checkpoints
 from creps_jax.sharding import make_mesh
 from experiments.kill_hunt import finish, newest_step, same, start_all
+from tests.helpers.processes import wait_until
 from tests.helpers.runs import AT_THE_END, FLAGS, STEPS, unbroken_run
-from tests.processes import wait_until
 
 
 @contextlib.contextmanager

@@ -24,8 +24,8 @@ from creps_jax.training.run import restore
 from creps_jax.training.state import Task, init_state
 from experiments import kill_hunt
 from experiments.kill_hunt import finish, kill_in_flight, newest_step, same
+from tests.helpers.processes import children, is_running, wait_until
 from tests.helpers.runs import AT_THE_END, STEPS, WITHOUT, start, unbroken_run
-from tests.processes import children, is_running, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from creps_jax.data.decode import cover, fit
 from creps_jax.data.preparation import prepare
 from creps_jax.data.sources import open_source
 from tests.helpers.data import data_config
-from tests.processes import children, is_running, wait_until
+from tests.helpers.processes import children, is_running, wait_until
 
 PHOTO = load_sample_images().images[0]
 

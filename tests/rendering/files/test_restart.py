@@ -14,7 +14,7 @@ import tifffile
 import zarr
 
 import creps_jax
-from tests.test_cli import save_run
+from tests.helpers.saved import save_run
 
 SIDE = 2048
 COMMAND = [sys.executable, "-c", "from creps_jax.cli import app; app()", "render"]

@@ -7,17 +7,8 @@ import pytest
 from creps_jax.model import biline
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.warp import interpolated, maps, tables
-from tests.rendering.test_render import make_generator
-
-SIZE = (48, 64)
-MAPS = {
-    "rotate": maps.rotate(30),
-    "shear": maps.shear(0.3),
-    "perspective": maps.perspective(25),
-    "fisheye": maps.fisheye(0.5),
-    "cylinder": maps.cylinder(120),
-    "polar": maps.polar(),
-}
+from tests.helpers.generators import make_generator
+from tests.helpers.warps import MAPS, SIZE
 
 
 @pytest.fixture(scope="module")
@@ -215,26 +206,6 @@ def test_a_separable_map_that_is_not_finite_is_named(painter):
         paint(painter, lambda h, w, size: (h + np.where(h == 3, np.inf, 0), w))
 
 
-@pytest.mark.parametrize("name", ["rotate", "shear", "perspective", "fisheye", "cylinder"])
-def test_the_centre_stays_in_its_place(name):
-    i, j = MAPS[name](np.full((1, 1), 23.5), np.full((1, 1), 31.5), SIZE)
-    np.testing.assert_allclose([i.item(), j.item()], [23.5, 31.5], atol=1e-9)
-
-
-def test_maps_bend_as_they_say():
-    h, w = np.array([[0.0]]), np.array([[31.5]])
-    i, _ = maps.perspective(25)(h, w, SIZE)
-    assert i < 0  # The top edge leans back: there is more to be seen above.
-    i, j = maps.fisheye(0.5)(np.array([[33.5]]), np.array([[31.5]]), SIZE)
-    assert 0 < i - 23.5 < 0.6 * 10 and j == 31.5
-    corner, _ = maps.fisheye(0.5)(np.array([[-0.5]]), np.array([[-0.5]]), SIZE)
-    np.testing.assert_allclose(corner, -0.5)
-    _, edge = maps.cylinder(120)(np.array([[0.0]]), np.array([[63.5]]), SIZE)
-    np.testing.assert_allclose(edge, 63.5)
-    i, j = maps.polar()(np.array([[-0.5]]), np.array([[31.5]]), SIZE)
-    np.testing.assert_allclose([i.item(), j.item()], [-0.5, 31.5])  # Rim, straight up.
-
-
 def test_a_position_that_is_not_finite_is_named(painter):
     def horizon(h, w, size):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -250,20 +221,6 @@ def test_too_long_a_table_is_refused_before_the_work(painter):
 
     with pytest.raises(ValueError, match=r"positions from .* to .* MiB, more than 512"):
         paint(painter, far)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "rotate", "rotate:", "rotate:x", "rotate:nan", "twirl:3", "rotate:1:2"]
-)
-def test_an_unknown_warp_is_named(text):
-    with pytest.raises(ValueError, match=f"warp='{text}' must be NAME:AMOUNT with one of rotate, "):
-        maps.parse(text)
-
-
-@pytest.mark.parametrize("text", ["perspective:45", "fisheye:1", "cylinder:180", "cylinder:0"])
-def test_an_amount_out_of_range_is_named(text):
-    with pytest.raises(ValueError, match=text):
-        maps.parse(text)
 
 
 def test_tables_of_windows_share_their_entries(painter):

@@ -9,7 +9,7 @@ import numpy as np
 from creps_jax.interop import official
 
 DIRECTORY = pathlib.Path(
-    os.environ.get("CREPS_PARITY_DIR", pathlib.Path(__file__).parent / "parity")
+    os.environ.get("CREPS_PARITY_DIR", pathlib.Path(__file__).parents[1] / "parity")
 )
 
 # Relative to each array's largest value: ten times what a plain float32 program reaches.
