@@ -46,9 +46,7 @@ def in_parts(
     Args:
       needed: first and last + 1 of those that are.
     """
-    # A frame of the training images' size needs no more; where that is small, networks are so
-    # narrow that their products are no slower for it.
-    side = min(max(tiling.lines, 4 << len(image.lines["blocks"])), tiling.tile)
+    side = tiling.lines_at_a_time(len(image.lines["blocks"]))
     start, stop = needed
 
     def part(k: jax.Array, lines: jax.Array) -> jax.Array:

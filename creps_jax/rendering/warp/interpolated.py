@@ -23,8 +23,6 @@ from creps_jax.rendering.warp.tables import TOLERANCE, Table, between, evaluate,
 from creps_jax.rendering.warp.warped import Warped, join, overview, reach
 from creps_jax.rendering.windows import Window
 
-PATCH = 16  # px; patches are decoded at a time: each pixel has K x R x B features of its own
-
 
 def tables(
     image: biline.Image,
@@ -53,23 +51,23 @@ def stream(
     mesh: Mesh,
 ) -> Iterator[tuple[Window, np.ndarray]]:
     """Yields every window with its pixels, float32 [height, width, channels]; see tiles.stream."""
-    side, threads = tiling_of(mesh).tile, tiling_of(mesh).threads
-    tile = tuple(n * side for n in mesh.devices.shape)
-    rows, columns = tables
+    tiling, (rows, columns) = tiling_of(mesh), tables
+    tile = tuple(n * tiling.tile for n in mesh.devices.shape)
 
     def compute_tile(i: int, j: int, inside: Window) -> np.ndarray:
+        # Where in the image each sample of the tile is, in float64, and where in the tables.
         h, w = (
             picture.samples(axis, k * n, (k + 1) * n)
             for axis, (k, n) in enumerate(zip((i, j), tile, strict=True))
         )
         y, x = picture.positions(h[:, None], w[None, :])
         places = *rows.place(y), *columns.place(x)
-        needed = programs.patches(mesh, PATCH, inside)
+        needed = programs.patches(mesh, tiling.warp_patch, inside)
         return np.asarray(tile_on(mesh)(image, rows.lines, columns.lines, *places, *needed))
 
-    with worker_threads(threads) as submit:
+    with worker_threads(tiling.threads) as submit:
         submit_tile = functools.partial(submit, compute_tile)
-        yield from assemble(windows, submit_tile, tile, picture.supersample, threads)
+        yield from assemble(windows, submit_tile, tile, picture.supersample, tiling.threads)
 
 
 def error(
@@ -106,7 +104,7 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
 
     The last arguments are of programs.patches(): the pixels of no such patch are 0.
     """
-    specs = sharding.PARTITION_SPECS
+    specs, side = sharding.PARTITION_SPECS, tiling_of(mesh).warp_patch
 
     def pixel(image, row_table, column_table, m, f, n, g):
         row, column = between(row_table, m, f), between(column_table, n, g)
@@ -116,7 +114,7 @@ def tile_on(mesh: Mesh) -> Callable[..., jax.Array]:
         of_patch = jax.vmap(functools.partial(pixel, image, row_table, column_table))
 
         def decode(i, j):
-            start, size = (i * PATCH, j * PATCH), (PATCH, PATCH)
+            start, size = (i * side, j * side), (side, side)
             places = [jax.lax.dynamic_slice(place, start, size).ravel() for place in (m, f, n, g)]
             return of_patch(*places).reshape(*size, -1)
 
