@@ -182,7 +182,10 @@ class BucketLock:
             return _start_of(owner["process"]) != owner["start"]
         _log.warning(
             "%s is locked by process %d of %s: waiting up to %.0f s for a sign of its life.",
-            *(self._folder, owner["process"], owner["host"], SILENT_SEC),
+            self._folder,
+            owner["process"],
+            owner["host"],
+            SILENT_SEC,
         )
         end = time.monotonic() + SILENT_SEC
         while time.monotonic() < end:

@@ -53,47 +53,73 @@ def stream(
       windows: of the picture; best row by row, see Blocks.
       supersample: a pixel is the mean of this many rows and columns of the frame's pixels.
     """
-    side, (down, across) = tiling_of(mesh).tile, mesh.devices.shape
-    span = mesh.size * side  # Positions of a chunk of lines, over all devices.
+    tiling, (down, across) = tiling_of(mesh), mesh.devices.shape
+    kept, strip = kept_lines(image, windows, mesh, supersample)
 
-    def compute_lines(axis: int, chunk: int) -> list[jax.Array]:
-        """A chunk of lines in the parts that tiles take: `across` of rows, `down` of columns."""
-        t = (frame.y, frame.x)[axis](chunk * span, (chunk + 1) * span)
-        lines = programs.lines_on(mesh)(image, t, np.full(t.shape, axis, np.int32))
-        if mesh.size == 1:
-            return [lines]
-        kind, parts = (("rows", across), ("columns", down))[axis]
-        # Over the host: a collective could meet those of other threads in another order.
-        halves = np.split(np.asarray(lines), parts)
-        return [jax.device_put(half, sharding.named(mesh, kind)) for half in halves]
-
-    def compute_tile(rows: Future, i: int, columns: Future, j: int, inside: Window) -> np.ndarray:
-        lines = rows.result()[i], columns.result()[j]
-        needed = programs.patches(mesh, tiling_of(mesh).patch, inside)
-        return np.asarray(programs.tile_on(mesh)(image, *lines, *needed))
-
-    # Chunks that a window touches at most on each axis, and those that are kept: for a whole strip
-    # of columns and two rows of windows.
-    tall, wide = (
-        math.ceil(n * k / span) + 1 for n, k in zip(largest(windows), supersample, strict=True)
-    )
-    kept = max(LINES_BYTES // (span * folded.line_bytes(image)), 2 * (tall + wide))
-    strip = (kept - 2 * tall - wide) * span
-
-    with worker_threads(tiling_of(mesh).threads) as submit:
+    with worker_threads(tiling.threads) as submit:
 
         @functools.lru_cache(maxsize=kept)
         def lines(axis: int, chunk: int) -> Future:
-            return submit(compute_lines, axis, chunk)
+            return submit(compute_lines, image, frame, mesh, axis, chunk)
 
         def submit_tile(i: int, j: int, inside: Window) -> Future:
             # Lines first: threads take up work in order, so no tile waits for one behind it.
             rows, columns = lines(0, i // across), lines(1, j // down)
-            return submit(compute_tile, rows, i % across, columns, j % down, inside)
+            parts = (rows, i % across), (columns, j % down)
+            return submit(compute_tile, image, mesh, *parts, inside)
 
         ordered = in_strips(windows, lambda x: x * supersample[1] // strip)
-        tile = (down * side, across * side)
-        yield from assemble(ordered, submit_tile, tile, supersample, tiling_of(mesh).threads)
+        tile = (down * tiling.tile, across * tiling.tile)
+        yield from assemble(ordered, submit_tile, tile, supersample, tiling.threads)
+
+
+def kept_lines(
+    image: biline.Image, windows: Collection[Window], mesh: Mesh, supersample: tuple[int, int]
+) -> tuple[int, int]:
+    """How many chunks of lines are kept, and how wide the strips are that need no more, px."""
+    span = mesh.size * tiling_of(mesh).tile
+    # Chunks that a window touches at most on each axis.
+    tall, wide = (
+        math.ceil(n * k / span) + 1 for n, k in zip(largest(windows), supersample, strict=True)
+    )
+    # Those of a whole strip of columns and of two rows of windows.
+    kept = max(LINES_BYTES // (span * folded.line_bytes(image)), 2 * (tall + wide))
+    return kept, (kept - 2 * tall - wide) * span
+
+
+def compute_lines(
+    image: biline.Image, frame: Frame, mesh: Mesh, axis: int, chunk: int
+) -> list[jax.Array]:
+    """A chunk of lines in the parts that tiles take: of rows one for each column of devices.
+
+    And of columns one for each row of them. A chunk is T positions for each device.
+    """
+    span, (down, across) = mesh.size * tiling_of(mesh).tile, mesh.devices.shape
+    t = (frame.y, frame.x)[axis](chunk * span, (chunk + 1) * span)
+    lines = programs.lines_on(mesh)(image, t, np.full(t.shape, axis, np.int32))
+    if mesh.size == 1:
+        return [lines]
+    kind, parts = (("rows", across), ("columns", down))[axis]
+    # Over the host: a collective could meet those of other threads in another order.
+    halves = np.split(np.asarray(lines), parts)
+    return [jax.device_put(half, sharding.named(mesh, kind)) for half in halves]
+
+
+def compute_tile(
+    image: biline.Image,
+    mesh: Mesh,
+    rows: tuple[Future, int],
+    columns: tuple[Future, int],
+    inside: Window,
+) -> np.ndarray:
+    """A tile of the devices, float32 [r T, c T, channels], right in the part that is `inside`.
+
+    Args:
+      rows, columns: a chunk of lines to come, of compute_lines(), and the part of it.
+    """
+    lines = (chunk.result()[part] for chunk, part in (rows, columns))
+    needed = programs.patches(mesh, tiling_of(mesh).patch, inside)
+    return np.asarray(programs.tile_on(mesh)(image, *lines, *needed))
 
 
 def assemble(
@@ -147,6 +173,7 @@ def paste(
     top, left, *_ = in_frame(window, supersample)
     pixels: np.ndarray | None = None
     for (i, j, inside), part in tiles:
+        # What of the tile is in the window, and where in the frame its corner is.
         part = part[inside.y0 : inside.y1, inside.x0 : inside.x1]
         y, x = i * tile[0] + inside.y0, j * tile[1] + inside.x0
         if pixels is None:
@@ -154,7 +181,7 @@ def paste(
         if supersample == (1, 1):
             pixels[y - top :, x - left :][: part.shape[0], : part.shape[1]] = part
             continue
-        # Sums over what lies in this tile of each box that it touches.
+        # Boxes straddle tiles: sums over what lies in this one of each box that it touches.
         for axis, (first, k) in enumerate(((y, down), (x, across))):
             box = np.arange(first, first + part.shape[axis]) // k
             starts = np.flatnonzero(np.diff(box, prepend=-1))

@@ -13,7 +13,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +58,8 @@ class Store:
         """
         self.window, self.channels, self.key = picture
         self.on_read: Callable[[int], None] = lambda pixels: None
+
+        # Where the grid of chunks and the array start in the frame, and how large the array is.
         y0, x0, y1, x1 = picture.window
         self._start = (y0, x0) if is_output else (0, 0)  # of the grid of chunks, px
         self._origin = (y0, x0) if is_output else (y0 - y0 % CHUNK, x0 - x0 % CHUNK)
@@ -65,24 +67,11 @@ class Store:
         shape = [end - first for first, end in ends]
         self._grid = tuple(-(-n // CHUNK) for n in shape)
         self._chunk = [*(min(n, CHUNK) for n in shape), picture.channels]
-        zstd = [{"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
-        metadata: dict[str, Any] = {
-            "zarr_format": 3,
-            "node_type": "array",
-            "attributes": {"key": signature(picture.key), "window": picture.window},
-            "shape": [*shape, picture.channels],
-            "dimension_names": ["y", "x", "c"],
-            "data_type": "uint8",
-            "fill_value": 0,
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": self._chunk},
-            },
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            # The checksum tells damaged chunks.
-            "codecs": [{"name": "bytes"}, *(zstd if is_output else []), {"name": "crc32c"}],
-        }
+
+        metadata = _metadata(picture, shape, self._chunk, is_output)
         self._document = json.dumps(metadata, indent=2).encode()
+
+        # Opened without a look at the disk: it is as the metadata say, or empty.
         spec = {
             "driver": "zarr3",
             "kvstore": place,
@@ -101,12 +90,14 @@ class Store:
         if self.is_begun():
             return
         with _os_errors():
+            # Whatever else is there was painted with other arguments.
             documents = [self._files.read(name).result().value for name in (_UNFINISHED, _FINISHED)]
             if any(documents) or any(self._painted(row).any() for row in range(self._grid[0])):
                 _log.warning(
                     "%s holds a picture of other arguments, or its %s is damaged: "
                     "deleting it, everything is painted anew.",
-                    *(self._files.url, _UNFINISHED),
+                    self._files.url,
+                    _UNFINISHED,
                 )
                 self._files.write(_FINISHED, None).result()  # First: not to be opened any more.
             self._files.delete_range(ts.KvStore.KeyRange()).result()
@@ -132,6 +123,7 @@ class Store:
 
     def missing(self, blocks: Blocks) -> Blocks:
         """Those of some blocks() that lack any chunk; a row is looked at when it is asked for."""
+        # The edges of rows and columns of blocks, counted in chunks.
         edges_y, edges_x = (
             [(edge - first) // CHUNK for edge in edges[:-1]] + [chunks]
             for edges, first, chunks in zip(
@@ -140,6 +132,7 @@ class Store:
         )
 
         def lacking(row: int) -> np.ndarray:
+            # A column of chunks is there if it is in all the block's rows; a block if all are.
             chunks = range(edges_y[row], edges_y[row + 1])
             painted = np.all([self._painted(chunk) for chunk in chunks], axis=0)
             return ~np.logical_and.reduceat(painted, edges_x[:-1])
@@ -221,6 +214,29 @@ class Store:
         columns = [int(m[1]) for name in names if (m := re.fullmatch(rb"c/\d+/(\d+)/0", name))]
         painted[[column for column in columns if column < len(painted)]] = True
         return painted
+
+
+def _metadata(
+    picture: Picture, shape: Sequence[int], chunk: Sequence[int], is_output: bool
+) -> dict[str, Any]:
+    """The array [*shape, channels] as its zarr.json describes it."""
+    zstd = [{"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "attributes": {"key": signature(picture.key), "window": picture.window},
+        "shape": [*shape, picture.channels],
+        "dimension_names": ["y", "x", "c"],
+        "data_type": "uint8",
+        "fill_value": 0,
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": chunk},
+        },
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        # The checksum tells damaged chunks.
+        "codecs": [{"name": "bytes"}, *(zstd if is_output else []), {"name": "crc32c"}],
+    }
 
 
 def check_pixels(window: Window, pixels: np.ndarray, channels: int) -> None:

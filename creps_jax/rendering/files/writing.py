@@ -24,7 +24,7 @@ from creps_jax.rendering.files.output import (
     naming_full_disks,
     output_at,
 )
-from creps_jax.rendering.files.store import CHUNK, MARK, Picture, check_pixels, signature
+from creps_jax.rendering.files.store import CHUNK, MARK, Picture, Store, check_pixels, signature
 from creps_jax.rendering.windows import Blocks, Window
 
 # Windows in the frame's px -> each with its pixels, uint8 [height, width, channels], in any order.
@@ -68,7 +68,7 @@ def write(
     with naming_full_disks(output):
         if is_small(path, picture) and not output.has_leftovers():
             own = Blocks(picture.window, block).share(index, count)
-            _paint(functools.partial(_write_small, output, picture), paint, own)
+            _write_blocks(functools.partial(_write_small, output, picture), paint, own)
             return bool(own) or is_finished(path, picture.key)
         store = output.store(picture)
         with locks(output, store, part) as alone:
@@ -77,12 +77,7 @@ def write(
                     shutil.rmtree(output.partial)
                 return True
             own = store.blocks(block).share(index, count)
-            painted = _paint(store.write, paint, store.missing(own))
-            # Last, as it takes time: chunks of earlier runs may be damaged.
-            damaged = np.zeros(own.grid, bool)
-            for window in own.where(lambda row: ~painted[row]):
-                damaged[own.place(window)] = store.drop_damaged(window)
-            _paint(store.write, paint, own.where(damaged.__getitem__))
+            _write_missing(store, paint, own)
             if store.missing(store.blocks(block)):
                 if lost := len(store.missing(own)):
                     raise OSError(f"{path}: {lost} painted blocks were lost; run the same again")
@@ -168,7 +163,19 @@ def _write_small(output: Output, picture: Picture, window: Window, pixels: np.nd
         formats.write_png(file, pixels.shape, iter([pixels]), signature(picture.key))
 
 
-def _paint(write: Callable[[Window, np.ndarray], None], paint: Paint, blocks: Blocks) -> np.ndarray:
+def _write_missing(store: Store, paint: Paint, own: Blocks) -> None:
+    """Writes those of some blocks that are missing, then those that turn out to be damaged."""
+    painted = _write_blocks(store.write, paint, store.missing(own))
+    # Last, as it takes time: chunks of earlier runs may be damaged.
+    damaged = np.zeros(own.grid, bool)
+    for window in own.where(lambda row: ~painted[row]):
+        damaged[own.place(window)] = store.drop_damaged(window)
+    _write_blocks(store.write, paint, own.where(damaged.__getitem__))
+
+
+def _write_blocks(
+    write: Callable[[Window, np.ndarray], None], paint: Paint, blocks: Blocks
+) -> np.ndarray:
     """Writes the blocks painted; which of their grid they are: bool [rows, columns]."""
     painted = np.zeros(blocks.grid, bool)
     if not blocks:

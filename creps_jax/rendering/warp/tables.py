@@ -110,6 +110,8 @@ def make_tables(
     """
     # bfloat16's rounding would look like kinks everywhere: nothing would be fine enough.
     image = folded.in_float32(image)
+
+    # The lines of each axis that intervals of the other are tried with, evenly spaced.
     partners = []
     across = mesh.devices.shape[1] * tiling_of(mesh).tile
     for axis, (low, high) in enumerate(around):
@@ -117,6 +119,7 @@ def make_tables(
         count = math.ceil(min(in_pixels, PARTNERS) / across) * across
         t = low + (high - low) * (np.arange(count) + 0.5) / count
         partners.append(evaluate(image, axis, t, mesh))
+
     pitches = [1.0 / (DENSITY * (r - 1)) for r in trained]
     rows, columns = (
         _make_table(image, axis, needed[axis], partners[1 - axis], pitches[axis], tolerance, mesh)
@@ -135,7 +138,7 @@ def _make_table(
     mesh: Mesh,
 ) -> Table:
     """The table of an axis, first with an entry every pitch."""
-    # Powers of two, so that few compiled shapes serve all pictures.
+    # How many entries there may be. Powers of two, so that few compiled shapes serve all pictures.
     most = 2 ** math.floor(math.log2(MAX_BYTES // folded.line_bytes(image)))
     first, last = math.floor(needed.low / pitch), math.floor(needed.high / pitch) + 1
     if (count := 2 * (last - first) + 1) > most:
@@ -144,9 +147,44 @@ def _make_table(
             f"being from 0 to 1: their table takes {count * folded.line_bytes(image) / 2**20:.0f} "
             f"MiB, more than {MAX_BYTES / 2**20:.0f}"
         )
+
+    # The first entries, on a grid that is the same for every range.
     t = np.arange(first, last + 1) * pitch
     lines = np.empty((most, *folded.line_shape(image)), np.float32)
     lines[: len(t)] = evaluate(image, axis, t, mesh)
+
+    t = _add_middles(image, axis, t, lines, partners, needed, pitch, tolerance, mesh)
+
+    # In the order of their positions, filled up to a length that is compiled for.
+    length = max(2 ** math.ceil(math.log2(len(t))), tiling_of(mesh).tile)
+    order = np.argsort(t)
+    ascending = np.zeros((length, *lines.shape[1:]), np.float32)
+    # Any mode but the default one writes into `out` without a copy.
+    np.take(lines, order, axis=0, out=ascending[: len(t)], mode="clip")
+    del lines  # Hundreds of MiB, before the devices take their copy.
+    return Table(jax.device_put(ascending, sharding.named(mesh, "image")), t[order])
+
+
+def _add_middles(
+    image: biline.Image,
+    axis: int,
+    t: np.ndarray,
+    lines: np.ndarray,
+    partners: np.ndarray,
+    needed: Range,
+    pitch: float,
+    tolerance: float,
+    mesh: Mesh,
+) -> np.ndarray:
+    """Halves all intervals, then those whose middle was not right, until none is left.
+
+    Args:
+      t: the first entries' positions, a pitch apart.
+      lines: filled with those of t; the middles' are put behind them, as many as there is room for.
+
+    Returns:
+      the positions of all entries, in the order of `lines`.
+    """
     below = np.arange(len(t) - 1)  # Entries at the ends of the intervals that may be too long.
     above, kept = below + 1, None
     while len(below) and pitch > FINEST:
@@ -160,23 +198,22 @@ def _make_table(
         else:
             errors = _worst(image, lines, halves, partners, kept, mesh)
         failed = np.flatnonzero(errors > tolerance)
-        if len(failed) and len(t) + 2 * len(failed) > most:
-            failed = failed[np.argsort(-errors[failed])][: (most - len(t)) // 2]
+        # Where a table would be too long, the worst of them.
+        if len(failed) and len(t) + 2 * len(failed) > len(lines):
+            failed = failed[np.argsort(-errors[failed])][: (len(lines) - len(t)) // 2]
             _log.warning(
                 "The table of %s from %.4g to %.4g is as long as %d MiB allow: not all of its "
                 "lines are interpolated to %.3g of an 8-bit step.",
-                *(("rows", "columns")[axis], *needed, MAX_BYTES // 2**20, tolerance),
+                ("rows", "columns")[axis],
+                needed.low,
+                needed.high,
+                MAX_BYTES // 2**20,
+                tolerance,
             )
         below, above = halves[failed, :2].T.ravel(), halves[failed, 1:].T.ravel()
         kept = np.tile(kept[failed], (2, 1))
         pitch /= 2
-    length = max(2 ** math.ceil(math.log2(len(t))), tiling_of(mesh).tile)
-    order = np.argsort(t)
-    ascending = np.zeros((length, *lines.shape[1:]), np.float32)
-    # Any mode but the default one writes into `out` without a copy.
-    np.take(lines, order, axis=0, out=ascending[: len(t)], mode="clip")
-    del lines  # Hundreds of MiB, before the devices take their copy.
-    return Table(jax.device_put(ascending, sharding.named(mesh, "image")), t[order])
+    return t
 
 
 def _most_sensitive(
@@ -194,12 +231,14 @@ def _most_sensitive(
 
     def chunk(start: int) -> None:
         some = np.resize(np.arange(start, min(start + down, len(halves))), down)
+        # By how much each partner's pixel changes, as many at a time as a tile has columns.
         errors = np.empty((down, len(partners)), np.float32)
         sides = _exact_and_guessed(lines, halves[some])
         for first in range(0, len(partners), across):
             columns = partners[first : first + across]
             true, wrong = (np.asarray(tile(image, side, columns, *every)) for side in sides)
             errors[:, first : first + across] = np.abs(true - wrong).max(axis=-1)
+        # The worst partner of each of KEPT parts of the range.
         parts = errors.reshape(down, KEPT, -1)
         kept[some] = parts.argmax(axis=-1) + np.arange(KEPT) * parts.shape[-1]
 
