@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from creps_jax import disk
+from creps_jax.arguments import argument_of
 
 MAX_SIDE_PX = 2**20
 MAX_SEEDS = 10**6  # in one command
@@ -172,53 +172,17 @@ def parse_camera(text: str) -> list[tuple[float, ...]]:
     return keys
 
 
-def parse_grid(text: str, seeds: int) -> tuple[int, int]:
+def parse_grid(text: str) -> tuple[int, int]:
     """'2x3' -> (2, 3), rows and columns.
 
     Raises:
-      ValueError: names the text and what is expected, or the number of seeds that do not go round.
+      ValueError: names the text and what is expected.
     """
     match = re.fullmatch("([0-9]+)x([0-9]+)", text)
     rows, columns = (int(match[1]), int(match[2])) if match else (0, 0)
     if rows * columns == 0:
         raise ValueError(f"expected ROWSxCOLUMNS as 2x3, got {text!r}")
-    if seeds % (rows * columns):
-        raise ValueError(
-            f"{text} deals seeds out evenly to {rows * columns} cells, got {seeds} seeds: give "
-            f"{rows * columns} or a multiple"
-        )
     return rows, columns
-
-
-# Formats of one picture; any other name is a folder's.
-PICTURES = (".png", ".tif", ".tiff", ".zarr", ".dzi")
-
-
-def output_paths(out: str, seeds: list[int]) -> list[str]:
-    """The file of each seed: out itself where its ending is a picture's, else in the folder out.
-
-    Raises:
-      ValueError: the format is not written, or one file is to hold several seeds.
-    """
-    if not out:
-        raise ValueError("must not be empty: name a folder or a file")
-    is_folder, is_url = out.endswith("/"), re.match("[A-Za-z0-9]{2,}:/", out)
-    if not is_url:
-        local = disk.utf8_path(out)  # No shell replaces ~ behind a "=".
-        is_folder, out = is_folder or local.is_dir(), str(local)
-    suffix = Path(out).suffix.lower()
-    if suffix and suffix not in PICTURES and not is_folder:
-        raise ValueError(
-            f"cannot write {out}: name a file that ends in {', '.join(PICTURES)}, or a folder, "
-            "with a / at its end if it has a suffix"
-        )
-    if suffix not in PICTURES and is_url:
-        raise ValueError(f"{out} must end in .zarr: folders of images are written to a disk")
-    if suffix not in PICTURES:
-        return [f"{out}/seed{seed:04d}.png" for seed in seeds]
-    if len(seeds) > 1:
-        raise ValueError(f"{out} holds one image, got {len(seeds)} seeds: name a folder")
-    return [out]
 
 
 def require_train_extra(package: str) -> None:
@@ -233,6 +197,23 @@ def option(name: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error), param_hint=f"'{name}'") from error
+
+
+@contextlib.contextmanager
+def argument_errors(**options: str) -> Iterator[None]:
+    """Reports an error about an argument as the fault of its option and exits with code 2.
+
+    Args:
+      options: arguments whose option is not called as they are, and its name.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        argument = argument_of(error)
+        if argument is None:
+            raise
+        name = options.get(argument, f"--{argument}")
         raise typer.BadParameter(str(error), param_hint=f"'{name}'") from error
 
 

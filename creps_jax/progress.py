@@ -29,6 +29,7 @@ class Progress:
         self._start = self._shown = time.monotonic()
         if self._bar:
             self._bar.reset(self._task, total=total, unit=unit, rate="")
+            self._bar.start()
 
     def advance(self, units: float, pixels: int = 0) -> None:
         """Counts what is done now; the rate is of pixels where they are counted, else of units."""
@@ -51,9 +52,19 @@ class Progress:
             sys.stderr.flush()
 
 
+class Silent(Progress):
+    """Shows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def advance(self, units: float, pixels: int = 0) -> None:
+        """Counts nothing."""
+
+
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
-    """Shows progress until it is left."""
+    """Shows progress from its first stage on, until it is left."""
     if not sys.stderr.isatty():
         yield Progress(None)
         return
@@ -67,8 +78,11 @@ def progress() -> Iterator[Progress]:
         TextColumn("{task.fields[unit]}  {task.fields[rate]}"),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
+    bar = Bar(*columns, console=Console(stderr=True))
+    try:
         yield Progress(bar)
+    finally:
+        bar.stop()
 
 
 def _duration(sec: float) -> str:

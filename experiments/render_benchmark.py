@@ -222,7 +222,7 @@ def tiny(painter: Painter, n: int, count: int) -> None:
 
     def one_by_one(work: list[tuple[int, str]]) -> None:
         for seed, path in work:
-            saving.save(painter, path, painter.latents(seed), plan)
+            saving.save_picture(painter, path, painter.latents(seed), plan)
 
     def many(work: list[tuple[int, str]]) -> None:
         ignored = Progress(None)

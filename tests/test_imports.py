@@ -29,6 +29,11 @@ READING = (
     "data.containers",
     "data.scenes",
 )
+# Of rendering, what computes pixels without a warp.
+PIXELS = tuple(
+    f"rendering.{name}"
+    for name in ("checks", "folded", "frame", "programs", "threads", "tiles", "tiling", "windows")
+)
 ALL = ("",)
 FOR_ANYBODY = (
     "config",
@@ -37,6 +42,7 @@ FOR_ANYBODY = (
     "rng",
     "sharding",
     "progress",
+    "arguments",
     "disk",
     "places",
     "machine",
@@ -64,6 +70,9 @@ MAY_IMPORT = {
     "commits": ("checksums",),
     "checkpoint": ("model", "checksums", "commits"),
     "rendering": ("model",),
+    "rendering.warp": ("model", *PIXELS),
+    "rendering.files": ("rendering.windows",),
+    "rendering.video": ("model", "rendering"),
     "interop": ("model", "checkpoint"),
     "evaluation": ("rendering", *READING, "interop"),
     "serving": ("rendering", "checkpoint"),
@@ -88,6 +97,7 @@ ANY = None
 NEEDS_ONLY = {
     **dict.fromkeys(("config", "fields", "conditions"), ()),
     "rng": CORE,
+    "arguments": (),
     "disk": (),
     "places": ("etils", "fsspec", "tensorstore"),
     "machine": (),
@@ -234,6 +244,9 @@ def test_every_module_is_looked_at():
         ("checkpoint", "import tensorstore as ts"),
         ("rendering.warp", "from PIL import Image"),
         ("rendering.warp", "from creps_jax.rendering.files import writing"),
+        ("rendering.warp.tables", "from creps_jax.rendering.painter import Painter"),
+        ("rendering.files.formats", "from creps_jax.rendering import tiles"),
+        ("rendering.tiles", "from creps_jax.rendering.video import camera"),
         ("rendering.video", "from creps_jax.checkpoint import load_generator"),
         ("checkpoint", "from creps_jax.training.state import TrainState"),
         ("interop.official", "import orbax.checkpoint as ocp"),
@@ -313,8 +326,10 @@ def test_a_circle_is_found():
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
-def test_neither_the_model_nor_the_step_loads_a_heavy_package():
+def test_neither_the_model_nor_the_step_nor_the_painter_loads_a_heavy_package():
     heavy = {
+        "PIL",
+        "av",
         "clu",
         "grain",
         "ml_collections",
@@ -322,12 +337,14 @@ def test_neither_the_model_nor_the_step_loads_a_heavy_package():
         "tensorboard",
         "tensorflow",
         "tensorflow_datasets",
+        "tensorstore",
+        "tifffile",
     }
     program = (
         "import sys\n"
         "import creps_jax\n"
         "assert 'jax' not in sys.modules, 'jax'\n"
-        "import creps_jax.model.generator, creps_jax.training.step\n"
+        "import creps_jax.model.generator, creps_jax.training.step, creps_jax.rendering.painter\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     loaded = subprocess.run(

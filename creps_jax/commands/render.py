@@ -1,11 +1,10 @@
 """`creps render`: images to files.
 
-Help and wrong options must answer at once, so whatever needs jax is imported inside the functions.
+Help and wrong options must answer at once, so whatever needs jax is imported inside the function.
 """
 
 import enum
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,10 +15,10 @@ from creps_jax.options import (
     PrecisionOption,
     Truncation,
     Workdir,
+    argument_errors,
     check_truncation,
     one_line_errors,
     option,
-    output_paths,
     parse_frame,
     parse_part,
     parse_seeds,
@@ -27,9 +26,7 @@ from creps_jax.options import (
     parse_window,
 )
 from creps_jax.progress import progress
-
-if TYPE_CHECKING:
-    import numpy as np
+from creps_jax.rendering.files.names import files_of
 
 
 class Sampling(enum.StrEnum):
@@ -136,58 +133,34 @@ def render(
     with option("--styles"):
         layers = {} if styles is None else parse_styles(styles)
     with option("--out"):
-        paths = output_paths(out, parsed_seeds)
+        files_of(out, parsed_seeds)  # To know at once what is wrong with it.
     with option("--part"):
         index, count = parse_part(part)
 
     import creps_jax
     from creps_jax import devices
-    from creps_jax.model import coordinates
-    from creps_jax.rendering import latents, saving
-    from creps_jax.rendering.files import writing
-    from creps_jax.rendering.warp import maps
 
-    with option("--warp"):
-        moved = None if warp is None else maps.parse(warp)
     devices.cache_compilations()
-    with one_line_errors(OSError, ValueError, MemoryError):
-        painter = creps_jax.load(workdir, precision)
-    config, place = painter.generator.config, coordinates.SAMPLINGS[sampling]
-    with option("--size"):
-        painter.plan(frame, sampling=place)
-    with option("--window"):
-        painter.plan(frame, corners, place)
-    with option("--supersample"):
-        plan = painter.plan(frame, corners, place, supersample, moved)
-    with option("--class"):
-        latents.check_label(label, config.num_classes)
-    with option("--cutoff"):
-        latents.check_cutoff(cutoff, config.num_ws)
-    with option("--styles"):
-        latents.check_styles(layers, config.num_ws)
-
-    def latents_of(seeds: Sequence[int]) -> "np.ndarray":
-        return painter.latents_of(seeds, label, truncation, cutoff, layers)
-
-    with option("--truncation"):
-        first = saving.picture(painter, latents_of(parsed_seeds[:1])[0], plan)
-    with option("--out"):
-        writing.check(paths[0], first)
-
-    work = list(zip(parsed_seeds, paths, strict=True))
-    if len(work) > 1:  # Whole images are dealt out, not the blocks of each.
-        work, index, count = work[index::count], 0, 1
-    images = "1 image" if len(work) == 1 else f"{len(work)} images"
-    height, width = plan.window.shape
-    typer.echo(f"{images} of {height}x{width} px, on {painter.device}, to {out}")
     full = devices.memory_errors(devices.FOR_PAINTING)
     with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
-        complete = saving.save_each(
-            painter, work, latents_of, plan, (index, count), shown, typer.echo
-        )
-    if count > 1:
-        typer.echo(
-            f"{out} is complete"
-            if complete
-            else f"part {part} is painted; {out} waits for other parts"
-        )
+        painter = creps_jax.load(workdir, precision)
+        with argument_errors(path="--out", seed="--seeds", label="--class"):
+            complete = painter.save(
+                out,
+                parsed_seeds,
+                size=frame,
+                window=corners,
+                truncation=truncation,
+                cutoff=cutoff,
+                styles=layers,
+                label=label,
+                sampling=sampling,
+                supersample=supersample,
+                warp=warp,
+                part=(index, count),
+                shown=shown,
+                note=typer.echo,
+            )
+    if count > 1 and len(parsed_seeds) == 1:
+        waits = f"part {part} is painted; {out} waits for other parts"
+        typer.echo(f"{out} is complete" if complete else waits)

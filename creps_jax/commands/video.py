@@ -1,11 +1,11 @@
 """`creps video`: walks through seeds and flights over images.
 
-Help and wrong options must answer at once, so whatever needs jax is imported inside the functions.
+Help and wrong options must answer at once, so whatever needs jax is imported inside the function.
 """
 
 import enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from creps_jax.options import (
     PrecisionOption,
     Truncation,
     Workdir,
+    argument_errors,
     check_range,
     check_truncation,
     one_line_errors,
@@ -27,11 +28,6 @@ from creps_jax.options import (
     parse_seeds,
 )
 from creps_jax.progress import progress
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
 
 
 class Interpolation(enum.StrEnum):
@@ -137,7 +133,7 @@ def video(
     with option("--camera"):
         key_frames = parse_camera(camera)
     with option("--grid"):
-        rows, columns = parse_grid(grid, len(parsed_seeds))
+        cells = parse_grid(grid)
     with option("--truncation"):
         check_truncation(truncation)
     with option("--crf"):
@@ -145,50 +141,34 @@ def video(
 
     import creps_jax
     from creps_jax import devices
-    from creps_jax.rendering import latents
-    from creps_jax.rendering.files.output import make_folder
-    from creps_jax.rendering.video.camera import Camera, plan_view, travel
-    from creps_jax.rendering.video.encoders import format_of, import_av, write_video
-    from creps_jax.rendering.video.frames import paint_frames
-    from creps_jax.rendering.video.timing import EASINGS, Timing
-    from creps_jax.rendering.video.walks import walk
+    from creps_jax.rendering.video.camera import Camera
+    from creps_jax.rendering.video.encoders import format_of
+    from creps_jax.rendering.video.saving import save_video
 
     with option("--out"):
-        kind = format_of(out)
-    with option("--fps"):
-        kind.check_fps(fps)
-    timing = Timing(round(seconds * fps), loop, EASINGS[easing])
-    with option("--camera"):
-        cameras = travel([Camera(*key) for key in key_frames], timing)
+        format_of(out)  # To know at once what is wrong with it.
     devices.cache_compilations()
-    with one_line_errors(OSError, ValueError, ImportError, MemoryError):
-        import_av()
-        painter = creps_jax.load(workdir, precision)
-    with option("--out"):
-        make_folder(out.parent)
-    with option("--size"):
-        cell = painter.plan(frame).size
-        height, width = rows * cell[0], columns * cell[1]
-        kind.check(height, width)
-    with option("--supersample"):
-        painter.plan(cell, supersample=supersample)
-    with option("--camera"):
-        plans = [plan_view(painter, cell, at, supersample) for at in cameras]
-    with option("--class"):
-        latents.check_label(label, painter.generator.config.num_classes)
-
-    typer.echo(f"{timing.frames} frames of {height}x{width} px, on {painter.device}, to {out}")
+    expected = OSError, ValueError, ImportError, MemoryError
     full = devices.memory_errors(devices.FOR_PAINTING)
-    with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
-        shown.stage(timing.frames, "frames")
-        walks = [
-            walk(painter, part, timing, interpolation, label, truncation)
-            for part in (parsed_seeds[i :: rows * columns] for i in range(rows * columns))
-        ]
-
-        def frames() -> "Iterator[np.ndarray]":
-            for frame in paint_frames(painter, walks, plans, (rows, columns)):
-                yield frame
-                shown.advance(1, height * width)
-
-        write_video(out, frames(), fps, loop, crf)
+    with one_line_errors(*expected), full, progress() as shown:
+        painter = creps_jax.load(workdir, precision)
+        with argument_errors(path="--out", seed="--seeds", label="--class"):
+            save_video(
+                painter,
+                out,
+                parsed_seeds,
+                size=frame,
+                seconds=seconds,
+                fps=fps,
+                interpolation=interpolation,
+                camera=[Camera(*key) for key in key_frames],
+                easing=easing,
+                loop=loop,
+                grid=cells,
+                supersample=supersample,
+                truncation=truncation,
+                label=label,
+                crf=crf,
+                shown=shown,
+                note=typer.echo,
+            )

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from creps_jax import rng
+from creps_jax.arguments import about
 from creps_jax.model.generator import Generator, Variables
 from creps_jax.rendering.checks import is_number, is_whole
 from creps_jax.rendering.rounds import each, in_rounds
@@ -22,10 +23,26 @@ def draw_z(seeds: Sequence[int], z_dim: int) -> np.ndarray:
     Raises:
       ValueError: a seed is out of range.
     """
-    for seed in seeds:
-        check_seed(seed)
+    with about("seed"):
+        for seed in seeds:
+            check_seed(seed)
     draw = functools.partial(_z, z_dim)
     return in_rounds(lambda count, some: draw(count, rng.root(some)), np.asarray(seeds, np.uint32))
+
+
+def each_seed(seed: int | Sequence[int]) -> list[int]:
+    """The seeds that one or several are, each once.
+
+    Raises:
+      ValueError: there is none, or one is out of range.
+    """
+    with about("seed"):
+        seeds = list(seed) if np.ndim(seed) else [seed]
+        for number in seeds:
+            check_seed(number)
+        if not seeds:
+            raise ValueError("give one seed at least")
+    return list(dict.fromkeys(map(int, seeds)))
 
 
 def check_seed(seed: int) -> None:
@@ -55,18 +72,22 @@ def map_latents(
       ValueError: an argument is out of range, or the latents exceed float32.
     """
     config = generator.config
-    check_label(label, config.num_classes)
-    check_truncation(psi)
-    check_cutoff(cutoff, config.num_ws)
+    with about("label"):
+        check_label(label, config.num_classes)
+    with about("truncation"):
+        check_truncation(psi)
+    with about("cutoff"):
+        check_cutoff(cutoff, config.num_ws)
     c = np.zeros((1, config.num_classes), np.float32)
     if label is not None:
         c[0, label] = 1.0
     cutoff = cutoff if cutoff is None else int(cutoff)  # One compilation for equal numbers.
     ws = in_rounds(functools.partial(_ws, generator, variables, c, float(psi), cutoff), z)
-    if not np.isfinite(ws).all():
-        raise ValueError(
-            f"truncation={psi} makes latents that float32 cannot hold, or the weights do"
-        )
+    with about("truncation"):
+        if not np.isfinite(ws).all():
+            raise ValueError(
+                f"truncation={psi} makes latents that float32 cannot hold, or the weights do"
+            )
     return ws
 
 

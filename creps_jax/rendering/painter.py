@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from creps_jax import rng, sharding
+from creps_jax.arguments import about
 from creps_jax.model import biline, coordinates
 from creps_jax.model.generator import Generator, Variables
+from creps_jax.progress import Progress
 from creps_jax.rendering import keys, latents, programs, small, tiles
 from creps_jax.rendering.checks import as_float32, is_number
 from creps_jax.rendering.colours import to_dtype
 from creps_jax.rendering.plan import Plan, make_plan
-from creps_jax.rendering.rounds import MANY
 from creps_jax.rendering.tiling import tiling_of
 from creps_jax.rendering.warp import interpolated
 from creps_jax.rendering.warp.maps import Map
@@ -28,8 +29,6 @@ from creps_jax.rendering.windows import BLOCK, Blocks, Window
 Tables = tuple[Table, Table]  # of rows and of columns
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-WARP_SAMPLE = 1024  # whose error is measured
-MANY_BYTES = 2**25  # of weights that small pictures painted at a time may take together
 
 
 def check_precision(precision: str) -> None:
@@ -95,12 +94,8 @@ class Painter:
 
     @property
     def at_a_time(self) -> int:
-        """Small pictures that the devices are best asked for at a time, see pictures().
-
-        Few of wide networks, whose pictures take long, so that the work can soon be stopped.
-        """
-        weights = sum(array.nbytes for array in jax.tree.leaves(self._variables))
-        return self.mesh.size * min(MANY, max(1, MANY_BYTES // weights))
+        """Small pictures that the devices are best asked for at a time, see pictures()."""
+        return small.at_a_time(self._variables, self.mesh)
 
     def latents(
         self,
@@ -134,7 +129,8 @@ class Painter:
     ) -> np.ndarray:
         """The same of several seeds in a fraction of the time: float32 [N, num_ws, w_dim]."""
         styles, config = {} if styles is None else styles, self.generator.config
-        latents.check_styles(styles, config.num_ws)
+        with about("styles"):
+            latents.check_styles(styles, config.num_ws)
         others = list(dict.fromkeys(styles.values()))
         z = latents.draw_z([*seeds, *others], config.z_dim)
         ws = self._map(z, label, truncation, cutoff)
@@ -226,29 +222,49 @@ class Painter:
 
     def save(
         self,
-        path: str | os.PathLike,
-        seed: int | None = None,
+        path: str | os.PathLike[str],
+        seed: int | Sequence[int] | None = None,
         *,
+        ws: np.ndarray | None = None,
+        label: int | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+        styles: Mapping[int, int] | None = None,
         part: tuple[int, int] = (0, 1),
+        shown: Progress | None = None,
+        note: Callable[[str], None] = lambda text: None,
         **options: Any,
     ) -> bool:
-        """Writes a window of an image to a file, as `creps render` does; whether it is complete.
+        """Writes images, or a window of each, to files, as `creps render` does.
 
-        Stopped or killed, the same call paints what is missing, also from the command's line.
+        Files are complete or absent. Stopped or killed, the same call paints what is missing, also
+        from the command's line; what is complete is left as it is.
 
         Args:
-          path: ends in .png, .tif, .tiff, .zarr (also gs://...) or .dzi.
-          part: index and count of the parts that several processes share the work in; False is
-            returned where others are missing yet.
-          seed, options: of chosen().
+          path: for one image a file, .png, .tif, .tiff, .zarr (also gs://...) or .dzi; else the
+            folder of seed0000.png, ..., made if need be.
+          seed: one, or several, each of which is an image.
+          ws: latents [num_ws, w_dim] in the place of a seed, for a file.
+          label, truncation, cutoff, styles: of latents().
+          part: index and count of the parts that several processes share the work in.
+          shown: where it tells how far it is, as of progress.progress().
+          note: told in sentences what is written, and how exact it is.
+          options: size, window, sampling, supersample and warp of plan().
+
+        Returns:
+          whether the image is complete; False where other parts of it are missing yet. Of several
+          images, those of this part are.
 
         Raises:
           ValueError: says which argument is out of range, its value and what it must be.
-          OSError: the file cannot be written, or others are writing another picture there.
+          OSError: a file cannot be written, or others are writing another picture there.
         """
         from creps_jax.rendering import saving  # Needs more packages than painting does.
 
-        return saving.save(self, path, *self.chosen(seed, **options), part)
+        _check_either(seed, ws)
+        seeds = [None] if seed is None else latents.each_seed(seed)
+        latents_of = self._latents_by(ws, label, truncation, cutoff, styles)
+        return saving.save(self, path, seeds, latents_of, self.plan(**options), part, shown, note)
 
     def chosen(
         self,
@@ -259,32 +275,39 @@ class Painter:
         truncation: float = 1.0,
         cutoff: int | None = None,
         styles: Mapping[int, int] | None = None,
-        size: int | tuple[int, int] | None = None,
-        window: tuple[int, int, int, int] | None = None,
-        sampling: str | coordinates.Sampling = coordinates.centers,
-        supersample: int | None = None,
-        warp: str | Map | None = None,
+        **options: Any,
     ) -> tuple[np.ndarray, Plan]:
         """The latents [num_ws, w_dim] of the image asked for, and what to paint of it.
 
         Args:
           seed, label, truncation, cutoff, styles: of latents().
           ws: latents [num_ws, w_dim] in the place of a seed.
-          size, window, sampling, supersample, warp: of plan().
+          options: size, window, sampling, supersample and warp of plan().
 
         Raises:
           ValueError: says which argument is out of range, its value and what it must be.
         """
-        if (seed is None) == (ws is None):
-            raise ValueError("give either a seed or ws")
-        if ws is not None and not (
-            label is cutoff is styles is None and is_number(truncation) and truncation == 1
-        ):
-            raise ValueError("label, truncation, cutoff and styles make ws: give them to latents()")
-        plan = self.plan(size, window, sampling, supersample, warp)
+        _check_either(seed, ws)
+        plan = self.plan(**options)
+        (chosen,) = self._latents_by(ws, label, truncation, cutoff, styles)([seed])
+        return chosen, plan
+
+    def _latents_by(
+        self, ws: np.ndarray | None, *options: Any
+    ) -> Callable[[Sequence[int | None]], np.ndarray]:
+        """What gives the latents [N, num_ws, w_dim] of N seeds; those of ws for any one.
+
+        Args:
+          ws: as it was given.
+          options: label, truncation, cutoff and styles.
+        """
         if ws is None:
-            return self.latents(seed, label, truncation, cutoff, styles), plan
-        return self._ws(ws), plan
+            return lambda seeds: self.latents_of(seeds, *options)
+        label, truncation, cutoff, styles = options
+        if not (label is cutoff is styles is None and is_number(truncation) and truncation == 1):
+            raise ValueError("label, truncation, cutoff and styles make ws: give them to latents()")
+        checked = self._ws(ws)
+        return lambda seeds: checked[None]
 
     @rng.pinned()
     def tables(self, image: biline.Image, plans: Sequence[Plan]) -> Tables | None:
@@ -337,39 +360,18 @@ class Painter:
         Raises:
           ValueError: as paint() does.
         """
-        frame, at_a_time = plan.frame(), MANY * self.mesh.size
-        for start in range(0, len(ws), at_a_time):
-            painted = rng.pinned()(small.paint)(
-                self.generator,
-                self._variables,
-                PRECISIONS[self._precision],
-                ws[start : start + at_a_time],
-                frame,
-                plan.window,
-                plan.supersample,
-                self.mesh,
-            )
-            for pixels in painted:
-                yield to_dtype(plan.window, pixels, dtype)
+        products = PRECISIONS[self._precision]
+        for pixels in small.stream(self.generator, self._variables, products, ws, plan, self.mesh):
+            yield to_dtype(plan.window, pixels, dtype)
 
     @rng.pinned()
     def warp_error(self, image: biline.Image, plan: Plan, tables: Tables) -> tuple[float, float]:
-        """The greatest and the mean error of interpolated lines, 8-bit steps.
-
-        Of WARP_SAMPLE samples of pixels at random places of the plan's window.
+        """The greatest and the mean error of interpolated lines in a sample, 8-bit steps.
 
         Args:
           tables: of tables().
         """
-        picture, random = plan.warped(), np.random.default_rng(0)
-        h, w = (
-            picture.samples(axis, 0, plan.size[axis] * k)[
-                random.integers(plan.window[axis] * k, plan.window[axis + 2] * k, WARP_SAMPLE)
-            ]
-            for axis, k in enumerate(plan.supersample)
-        )
-        steps = interpolated.error(image, picture, tables, h, w, self.mesh)
-        return float(steps.max()), float(steps.mean())
+        return interpolated.sampled_error(image, plan.warped(), plan.window, tables, self.mesh)
 
     def key(self, ws: np.ndarray, plan: Plan) -> str:
         """A digest of all that makes a picture: weights, latents, plan, devices and versions."""
@@ -384,3 +386,9 @@ class Painter:
         """The latents as float32 [num_ws, w_dim], checked."""
         config = self.generator.config
         return as_float32("ws", ws, (config.num_ws, config.w_dim))
+
+
+def _check_either(seed: Any, ws: Any) -> None:
+    """Raises ValueError unless there is a seed or there are latents."""
+    if (seed is None) == (ws is None):
+        raise ValueError("give either a seed or ws")

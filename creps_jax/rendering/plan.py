@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from creps_jax.arguments import about
 from creps_jax.model import coordinates
 from creps_jax.rendering.checks import check_sampling, is_whole
 from creps_jax.rendering.frame import MAX_SIDE_PX, Frame, antialiasing, make_frame, resolve_window
@@ -59,13 +60,18 @@ def make_plan(
     Raises:
       ValueError: says which argument is out of range, its value and what it must be.
     """
-    size = resolve_size(size, trained)
-    sampling = check_sampling(sampling, size, trained)
-    if warp is not None:
-        warp = maps.check(warp, size)
-    make_frame(size, trained, sampling)
-    whole = resolve_window(window, size)
-    factors = resolve_supersample(supersample, size, trained, sampling)
+    with about("size"):
+        size = resolve_size(size, trained)
+    with about("sampling"):
+        sampling = check_sampling(sampling, size, trained)
+    with about("warp"):
+        warp = None if warp is None else maps.check(warp, size)
+    with about("size"):
+        make_frame(size, trained, sampling)
+    with about("window"):
+        whole = resolve_window(window, size)
+    with about("supersample"):
+        factors = resolve_supersample(supersample, size, trained, sampling)
     return Plan(trained, size, whole, sampling, factors, warp)
 
 

@@ -10,7 +10,7 @@ Notation as in tiles.py; n devices.
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -18,14 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from creps_jax import sharding
+from creps_jax import rng, sharding
 from creps_jax.model.generator import Generator, Variables
 from creps_jax.rendering import folded, programs
 from creps_jax.rendering.frame import Frame
+from creps_jax.rendering.plan import Plan
 from creps_jax.rendering.rounds import MANY, each
 from creps_jax.rendering.tiles import paste, places
 from creps_jax.rendering.tiling import tiling_of
 from creps_jax.rendering.windows import Window
+
+MANY_BYTES = 2**25  # of weights that pictures painted at a time may take together
 
 Place = tuple[int, int, Window]  # of tiles.places()
 
@@ -35,6 +38,15 @@ def place(window: Window, supersample: tuple[int, int], mesh: Mesh) -> Place | N
     side = tiling_of(mesh).tile
     first, *others = itertools.islice(places(window, (side, side), supersample), 2)
     return None if others else first
+
+
+def at_a_time(variables: Variables, mesh: Mesh) -> int:
+    """Pictures that the devices are best asked for at a time.
+
+    Few of wide networks, whose pictures take long, so that the work can soon be stopped.
+    """
+    weights = sum(array.nbytes for array in jax.tree.leaves(variables))
+    return mesh.size * min(MANY, max(1, MANY_BYTES // weights))
 
 
 @functools.cache
@@ -74,35 +86,50 @@ def pictures_on(mesh: Mesh, generator: Generator, dtype: Any) -> Callable[..., j
     return jax.jit(program, compiler_options=tiling.options)
 
 
-def paint(
+def stream(
+    generator: Generator,
+    variables: Variables,
+    dtype: Any,
+    ws: np.ndarray,
+    plan: Plan,
+    mesh: Mesh,
+) -> Iterator[np.ndarray]:
+    """Yields the window of each of N images: float32 [height, width, channels], about [-1, 1].
+
+    Args:
+      variables: on every device of the mesh.
+      dtype: of the products.
+      ws: float32 [N, num_ws, w_dim].
+      plan: whose window has a place(), and whose lines are exact.
+    """
+    frame, most = plan.frame(), MANY * mesh.size
+    for start in range(0, len(ws), most):
+        some = ws[start : start + most]
+        yield from _paint(generator, variables, dtype, some, frame, plan, mesh)
+
+
+@rng.pinned()
+def _paint(
     generator: Generator,
     variables: Variables,
     dtype: Any,
     ws: np.ndarray,
     frame: Frame,
-    window: Window,
-    supersample: tuple[int, int],
+    plan: Plan,
     mesh: Mesh,
-) -> np.ndarray:
-    """The window of each of N images: float32 [N, height, width, channels], about [-1, 1].
-
-    Args:
-      variables: on every device of the mesh.
-      dtype: of the products.
-      ws: float32 [N, num_ws, w_dim], at most n MANY of them.
-      frame, supersample: of tiles.stream().
-      window: that has a place().
-    """
+) -> list[np.ndarray]:
+    """The windows of at most n MANY images."""
     side, n = tiling_of(mesh).tile, mesh.size
-    i, j, inside = place(window, supersample, mesh)
+    # The positions of the one tile's rows and columns, and which of them are in the window.
+    i, j, inside = place(plan.window, plan.supersample, mesh)
     t = np.stack([frame.y(i * side, (i + 1) * side), frame.x(j * side, (j + 1) * side)])
+    needed = np.array([inside[::2], inside[1::2]], np.int32)
     # Dealt out in turn, so that no device has two pictures more than another.
     dealt = np.resize(ws, (MANY, n, *ws.shape[1:]))
     counts = -(-(len(ws) - np.arange(n, dtype=np.int32)[None]) // n)
-    needed = np.array([inside[::2], inside[1::2]], np.int32)
     tiles = np.asarray(pictures_on(mesh, generator, dtype)(variables, t, needed, counts, dealt))
     tiles = tiles.reshape(MANY * n, *tiles.shape[2:])[: len(ws)]
-    tile = (side, side)
-    return np.stack(
-        [paste(window, [((i, j, inside), pixels)], tile, supersample) for pixels in tiles]
-    )
+    return [
+        paste(plan.window, [((i, j, inside), pixels)], (side, side), plan.supersample)
+        for pixels in tiles
+    ]

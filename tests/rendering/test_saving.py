@@ -6,6 +6,7 @@ import pytest
 import zarr
 
 import creps_jax
+from creps_jax.arguments import argument_of
 from creps_jax.rendering import saving
 from creps_jax.rendering.files.output import is_finished
 from creps_jax.rendering.painter import Painter
@@ -45,6 +46,60 @@ def test_python_goes_on_with_what_the_command_has_begun_and_the_other_way_round(
     assert "is complete already" in again.stdout
     before = by_command.stat().st_mtime_ns
     assert painter.save(by_command, 1, **given) and by_command.stat().st_mtime_ns == before
+
+
+def test_several_seeds_and_a_window_are_the_commands_files_byte_for_byte(tmp_path):
+    run, told = save_run(tmp_path / "run"), []
+    by_command, by_python = tmp_path / "command", tmp_path / "python"
+    options = ["--seeds=5,0", "--size=300x20", "--window=100,3,290,20"]
+    assert creps_render(run, by_command, *options).exit_code == 0
+    painter = creps_jax.load(run)
+    given = {"size": (300, 20), "window": (100, 3, 290, 20)}
+    assert painter.save(by_python, [5, 0, 5], **given, note=told.append)
+    assert told == [f"2 images of 190x17 px, on {painter.device}, to {by_python}"]
+    assert names(by_python) == names(by_command) == ["seed0000.png", "seed0005.png"]
+    for name in names(by_python):
+        assert (by_python / name).read_bytes() == (by_command / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("argument", "wrong"),
+    [
+        ("path", {"path": "a.jpg"}),
+        ("path", {"path": "/proc/nowhere/a.png"}),
+        ("path", {"path": "a.png", "seed": [1, 2]}),
+        ("seed", {"seed": []}),
+        ("seed", {"seed": [1, -1]}),
+        ("seed", {"seed": [[1]]}),
+        ("part", {"part": (2, 2)}),
+        ("size", {"size": 0}),
+        ("window", {"window": (0, 0, 99, 1)}),
+        ("sampling", {"sampling": "corners"}),
+        ("supersample", {"supersample": 0}),
+        ("warp", {"warp": "twirl:3"}),
+        ("label", {"label": 1}),
+        ("truncation", {"truncation": -1}),
+        ("truncation", {"truncation": 3e38}),
+        ("cutoff", {"cutoff": 99}),
+        ("styles", {"styles": {99: 1}}),
+        (None, {"seed": None}),
+        (None, {"seed": None, "ws": np.zeros((7, 12)), "cutoff": 1}),
+    ],
+)
+def test_an_error_tells_which_argument_it_is_about(painter, tmp_path, argument, wrong, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, OSError)) as error:
+        painter.save(**{"path": "a.png", "seed": 0, **wrong})
+    assert argument_of(error.value) == argument
+    assert names(tmp_path) == []
+
+
+def test_latents_are_one_image_and_need_a_file(painter, tmp_path):
+    ws = painter.latents(3)
+    assert painter.save(tmp_path / "ws.png", ws=ws) and painter.save(tmp_path / "seed.png", 3)
+    assert (tmp_path / "ws.png").read_bytes() == (tmp_path / "seed.png").read_bytes()
+    with pytest.raises(ValueError, match=r"must end in one of \.png, \.tif"):
+        painter.save(tmp_path / "folder", ws=ws)
 
 
 @pytest.mark.parametrize("ending", ["png", "zarr"])

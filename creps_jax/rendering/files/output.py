@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 from creps_jax import disk
 from creps_jax.rendering.files import formats
-from creps_jax.rendering.files.store import SCHEMES, URL, Picture, Store, read_document, signature
+from creps_jax.rendering.files.names import SCHEMES, URL
+from creps_jax.rendering.files.store import Picture, Store, read_document, signature
 
 HEAD_BYTES = 4096  # Every finished file bears its signature within them.
 

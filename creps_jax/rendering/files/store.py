@@ -24,9 +24,6 @@ from creps_jax.rendering.windows import Blocks, Window
 CHUNK = 512  # px
 MARK = "creps_jax:"
 
-URL = r"(\w{2,})?:/"  # Also one with a slash too few, but no drive C:/
-SCHEMES = ("gs://", "s3://", "file://")
-
 _log = logging.getLogger(__name__)
 
 _UNFINISHED, _FINISHED = "partial.json", "zarr.json"

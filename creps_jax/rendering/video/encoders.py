@@ -67,6 +67,12 @@ def format_of(path: Path) -> Format:
     return FORMATS[path.suffix.lower()]
 
 
+def check_crf(crf: int) -> None:
+    """Raises ValueError unless it is a quality of H.264."""
+    if not is_whole(crf) or not 0 <= crf <= 51:
+        raise ValueError(f"crf={crf!r} must be a whole number from 0 to 51")
+
+
 def import_av() -> ModuleType:
     """PyAV, which is FFmpeg's libraries.
 
@@ -98,8 +104,7 @@ def write_video(
     """
     av, kind, frames = import_av(), format_of(path), iter(frames)
     kind.check_fps(fps)
-    if not is_whole(crf) or not 0 <= crf <= 51:
-        raise ValueError(f"crf={crf!r} must be a whole number from 0 to 51")
+    check_crf(crf)
     first = next(frames, None)
     if first is None:
         raise ValueError(f"{path}: there are no frames to write")

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+MAX_FRAMES = 10**6
+
 EASINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": lambda s: s,
     "smooth": lambda s: s * s * (3.0 - 2.0 * s),  # Slows down to a halt at every key-frame.

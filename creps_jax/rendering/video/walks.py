@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from creps_jax.arguments import about
 from creps_jax.model import biline
 from creps_jax.rendering.latents import draw_z
 from creps_jax.rendering.painter import Painter
@@ -80,11 +81,14 @@ def walk(
       ValueError: what Painter.latents() raises, at once; or there are no seeds, or no such
         interpolation.
     """
-    if not isinstance(interpolation, str) or interpolation not in INTERPOLATIONS or not len(seeds):
-        raise ValueError(
-            f"interpolation={interpolation!r} must be one of {', '.join(INTERPOLATIONS)}, of one "
-            f"seed at least, got {len(seeds)}"
-        )
+    with about("interpolation"):
+        if not isinstance(interpolation, str) or interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation={interpolation!r} must be one of {', '.join(INTERPOLATIONS)}"
+            )
+    with about("seeds"):
+        if not len(seeds):
+            raise ValueError("give one seed at least")
     ws = np.stack([painter.latents(seed, label, truncation) for seed in seeds])
     if len(set(seeds)) == 1:
         return itertools.repeat(painter.image(ws[0]), timing.frames)

@@ -23,6 +23,8 @@ from creps_jax.rendering.warp.tables import TOLERANCE, Table, between, evaluate,
 from creps_jax.rendering.warp.warped import Warped, join, overview, reach
 from creps_jax.rendering.windows import Window
 
+SAMPLES = 1024  # whose error is measured
+
 
 def tables(
     image: biline.Image,
@@ -90,6 +92,25 @@ def error(
         of_each(table.lines, *table.place(t)) for table, t in zip(tables, positions, strict=True)
     ]
     return 127.5 * np.abs(np.asarray(_pixels(image, *guessed)) - _pixels(image, *exact))
+
+
+def sampled_error(
+    image: biline.Image,
+    picture: Warped,
+    window: Window,
+    tables: tuple[Table, Table],
+    mesh: Mesh,
+) -> tuple[float, float]:
+    """The greatest and the mean error() of SAMPLES pixels at random places of a window."""
+    random = np.random.default_rng(0)
+    h, w = (
+        picture.samples(axis, 0, picture.size[axis] * k)[
+            random.integers(window[axis] * k, window[axis + 2] * k, SAMPLES)
+        ]
+        for axis, k in enumerate(picture.supersample)
+    )
+    steps = error(image, picture, tables, h, w, mesh)
+    return float(steps.max()), float(steps.mean())
 
 
 @jax.jit

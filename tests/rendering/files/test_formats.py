@@ -12,6 +12,8 @@ import tifffile
 import zarr
 from sklearn.datasets import load_sample_images
 
+from creps_jax.rendering.files import names
+from creps_jax.rendering.files.formats import ENCODERS
 from creps_jax.rendering.files.store import CHUNK, Picture
 from creps_jax.rendering.files.writing import write
 from creps_jax.rendering.windows import Window
@@ -103,3 +105,7 @@ def test_thin_pictures_take_the_disk_that_their_pixels_need(tmp_path, shape):
         sides = tiff.pages[0].tilelength, tiff.pages[0].tilewidth
     assert sides == tuple(16 if n == 1 else CHUNK for n in shape)
     np.testing.assert_array_equal(read(tmp_path / "a.tif"), pixels_of(picture.window))
+
+
+def test_the_formats_that_names_may_end_in_are_those_there_are():
+    assert set(names.SUFFIXES) == ENCODERS.keys()
