@@ -58,6 +58,8 @@ def travel(keys: Sequence[Camera], timing: Timing) -> list[Camera]:
             raise ValueError(
                 f"degrees = {degrees:g} must be from {-MAX_DEGREES:g} to {MAX_DEGREES:g}"
             )
+
+    # Where a loop leads after the last key-frame: to the first, turned on by whole turns.
     first, last = keys[0], keys[-1]
     turns = round((last.degrees - first.degrees) / 360.0)
     following = [*keys[1:], first._replace(degrees=first.degrees + 360.0 * turns)]
@@ -111,6 +113,8 @@ def plan_view(
     """
     if supersample is not None and not (is_whole(supersample) and supersample > 0):
         raise ValueError(f"supersample={supersample!r} must be a whole number from 1 up")
+
+    # As many samples a pixel as it is large beside training pixels, and the zoom that allows.
     whole = [n * camera.zoom for n in size]  # Height and width of the whole image at this zoom, px.
     factors = antialiasing(whole, painter.shape)
     most = MAX_SIDE_PX / max(size) / (supersample or max(factors))

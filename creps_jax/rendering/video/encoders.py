@@ -105,15 +105,20 @@ def write_video(
     av, kind, frames = import_av(), format_of(path), iter(frames)
     kind.check_fps(fps)
     check_crf(crf)
+
+    # The first frame says how large all are.
     first = next(frames, None)
     if first is None:
         raise ValueError(f"{path}: there are no frames to write")
     height, width, channels = first.shape
     kind.check(height, width)
+
     if kind.container == "mp4":
         options, quality = {"movflags": "+faststart"}, {"crf": str(crf)}
     else:
         options, quality = {"loop": "0" if loop else "1"}, {"quality": str(WEBP_QUALITY)}
+
+    # Under another name until it is whole.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.touch()  # PyAV's error would not name the file.

@@ -37,9 +37,11 @@ def _pictures(
 ) -> Iterator[np.ndarray]:
     """Yields the frames of one cell."""
     shots = zip(walk, plans, strict=True)
+    # Frames in a row that are of the same image.
     for _, still in itertools.groupby(shots, lambda shot: id(shot[0])):
         images, seen = zip(*still, strict=True)
-        tables = painter.tables(images[0], seen)  # Of all that a turning camera sees of an image.
+        # Of all that a turning camera sees of an image: made once.
+        tables = painter.tables(images[0], seen)
         for image, plan in zip(images, seen, strict=True):
             frame = np.empty((*plan.size, painter.generator.config.image_channels), np.uint8)
             windows = Blocks(plan.window, painter.block)

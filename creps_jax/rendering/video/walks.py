@@ -89,9 +89,13 @@ def walk(
     with about("seeds"):
         if not len(seeds):
             raise ValueError("give one seed at least")
+
+    # The latents at the key-frames. Where all are of one seed, its image is made once.
     ws = np.stack([painter.latents(seed, label, truncation) for seed in seeds])
     if len(set(seeds)) == 1:
         return itertools.repeat(painter.image(ws[0]), timing.frames)
+
+    # The latents of every frame.
     basis, u = INTERPOLATIONS[interpolation], timing.along(len(seeds))
     if basis is None:
         z_dim = painter.generator.config.z_dim
