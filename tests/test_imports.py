@@ -101,7 +101,6 @@ NEEDS_ONLY = {
     **dict.fromkeys((f"training.{name}" for name in PROGRAM), ANY),
     "training.report": ANY,
     "rendering.checks": CORE,
-    "rendering.folded": CORE,
     "rendering.latents": CORE,
     "rendering.maps": CORE,
     "rendering.programs": CORE,

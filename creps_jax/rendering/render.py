@@ -29,8 +29,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import rng, sharding
-from creps_jax.model import biline, coordinates
-from creps_jax.rendering import folded, programs
+from creps_jax.model import biline, coordinates, folded
+from creps_jax.rendering import programs
 from creps_jax.rendering.windows import Window, in_strips, largest
 
 MAX_SIDE_PX = 2**20  # Beyond it float32 positions no longer tell neighbouring pixels apart.

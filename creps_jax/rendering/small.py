@@ -19,8 +19,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import sharding
+from creps_jax.model import folded
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import folded, programs, render
+from creps_jax.rendering import programs, render
 from creps_jax.rendering.rounds import MANY, each
 from creps_jax.rendering.windows import Window
 

@@ -23,8 +23,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import sharding
-from creps_jax.model import biline
-from creps_jax.rendering import folded, programs, render
+from creps_jax.model import biline, folded
+from creps_jax.rendering import programs, render
 
 DENSITY = 2  # entries a training pixel before any interval is halved; all are halved once
 # 8-bit steps, far below the half that pixels may be off: beside the middle one kink errs twice as

@@ -19,8 +19,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import sharding
-from creps_jax.model import biline, coordinates
-from creps_jax.rendering import folded, programs, render
+from creps_jax.model import biline, coordinates, folded
+from creps_jax.rendering import programs, render
 from creps_jax.rendering.checks import is_number
 from creps_jax.rendering.maps import Map, Named, broadcasts, check_map, named
 from creps_jax.rendering.tables import TOLERANCE, Range, Table, between, evaluate, make_tables

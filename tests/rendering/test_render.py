@@ -15,9 +15,9 @@ import pytest
 
 import creps_jax
 from creps_jax.config import GeneratorConfig
-from creps_jax.model import coordinates, layers
+from creps_jax.model import coordinates, folded, layers
 from creps_jax.model.generator import Generator
-from creps_jax.rendering import folded, latents, programs, small, warp
+from creps_jax.rendering import latents, programs, small, warp
 from creps_jax.rendering import render as module
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.render import resolve_window, to_uint8

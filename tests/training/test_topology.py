@@ -15,9 +15,9 @@ import pytest
 
 from creps_jax import rng
 from creps_jax.config import parse
+from creps_jax.model.folded import line_shape
 from creps_jax.model.generator import Generator
 from creps_jax.rendering import programs as rendering
-from creps_jax.rendering.folded import line_shape
 from creps_jax.sharding import make_render_mesh, named
 from creps_jax.training import dry_run, hlo, programs, topology
 from creps_jax.training.task import make_task
