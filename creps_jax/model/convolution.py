@@ -18,10 +18,9 @@ Maps are NHWC [N, H, W, I], filters HWIO [kh, kw, I, O]; all three have one dtyp
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.interpreters import ad
 
 from creps_jax.model.ops import precision_of
@@ -45,15 +44,11 @@ def convolve(x: Array, w: Array, stride: int, padding: str) -> Array:
 
 
 def _plain_convolve(x: Array, w: Array, *, form: Form) -> Array:
-    return _correlate(x, w, form.stride, form.padding)
-
-
-def _correlate(x: Array, w: Array, stride: int, padding: Any) -> Array:
     return jax.lax.conv_general_dilated(
         x,
         w,
-        (stride, stride),
-        padding,
+        (form.stride, form.stride),
+        form.padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=precision_of(w.dtype),
     )
@@ -64,35 +59,13 @@ def _plain_input_gradient(u: Array, w: Array, *, form: Form) -> Array:
     return jax.linear_transpose(functools.partial(_plain_convolve, w=w, form=form), x)(u)[0]
 
 
-def _input_gradient_by_phases(u: Array, w: Array, *, form: Form) -> Array:
-    """The same; of stride s, as s x s convolutions, each of what reaches every s-th pixel.
-
-    Otherwise a CPU convolves maps with zeros between their pixels, in up to twice the time.
-    """
-    s = form.stride
-    if s == 1 or form.padding != "VALID":
-        return _plain_input_gradient(u, w, form=form)
-    (height, width), (rows, columns) = form.size, (-(-side // s) for side in form.size)
-
-    def phase(a: int, b: int) -> Array:
-        """Pixels (s i + a, s j + b): sum over k, l of u[i - k, j - l] w[s k + a, s l + b]."""
-        taps = jnp.flip(w[a::s, b::s], (0, 1)).swapaxes(2, 3)
-        (th, tw), (uh, uw) = taps.shape[:2], u.shape[1:3]
-        padding = (th - 1, rows - uh), (tw - 1, columns - uw)
-        return _correlate(u, taps, 1, padding)
-
-    x = jnp.stack([jnp.stack([phase(a, b) for b in range(s)], 3) for a in range(s)], 2)
-    x = x.reshape(len(u), s * rows, s * columns, w.shape[2])
-    return x[:, :height, :width]
-
-
 def _plain_filter_gradient(x: Array, u: Array, *, form: Form) -> Array:
     w = jax.ShapeDtypeStruct((*form.kernel, x.shape[3], u.shape[3]), x.dtype)
     return jax.linear_transpose(functools.partial(_plain_convolve, x, form=form), w)(u)[0]
 
 
 _convolve = primitive("convolve", _plain_convolve)
-_input_gradient = primitive("input_gradient", _plain_input_gradient, cpu=_input_gradient_by_phases)
+_input_gradient = primitive("input_gradient", _plain_input_gradient)
 _filter_gradient = primitive("filter_gradient", _plain_filter_gradient)
 
 # Of each, the derivatives with respect to its two factors, given c like its result.

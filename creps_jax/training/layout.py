@@ -29,28 +29,28 @@ def synthesize(task: Task, variables: Any, ws: Array, y: Array, x: Array) -> Arr
     whole, of_images, of_y, of_x, pixels = (
         sharding.PARTITION_SPECS[kind] for kind in ("state", "batch", "y", "x", "images")
     )
-    paint = jax.shard_map(
+    on_devices = jax.shard_map(
         functools.partial(paint_images, task),
         mesh=task.mesh,
         in_specs=(biline.Image(whole, whole, of_images, whole, of_images), of_y, of_x),
         out_specs=pixels,
         check_vma=False,  # Our own operations do not know of it.
     )
-    return paint(images, y, x)
+    return on_devices(images, y, x)
 
 
 def paint_images(task: Task, images: biline.Image, y: Array, x: Array) -> Array:
     """What one device paints of images: rows y [n, h], columns x [n, w] -> [n, h, w, channels]."""
     strips, dtype = pixel_strips(task, y.shape[1], x.shape[1]), task.generator.dtype
     if not is_one_by_one(task):
-        images = biline.in_dtype(images, dtype)
-        paint = functools.partial(paint_whole, strips=strips)
-        return jax.vmap(paint, (biline.IMAGES, 0, 0))(images, y, x)
+        each = functools.partial(paint, strips=strips)
+        return jax.vmap(each, (biline.IMAGES, 0, 0))(biline.in_dtype(images, dtype), y, x)
 
-    def one(each: tuple[Any, Any, Array, Array]) -> Array:
-        line_styles, pixel_styles, y, x = each
+    def one(of_image: tuple[Any, Any, Array, Array]) -> Array:
+        line_styles, pixel_styles, y, x = of_image
         image = images._replace(line_styles=line_styles, pixel_styles=pixel_styles)
-        return paint_again(image, dtype, y, x, strips)
+        # With its styles in its weights no gradient of theirs is a sum over pixels.
+        return paint(fold(image, dtype), y, x, strips)
 
     return jax.lax.map(one, (images.line_styles, images.pixel_styles, y, x))
 
@@ -65,40 +65,30 @@ def is_one_by_one(task: Task) -> bool:
 
 
 def pixel_strips(task: Task, height: int, width: int) -> int:
-    """In how many strips a device paints its part, so many px, of an image.
+    """In how many strips a device paints its part, so many px, of an image; 0: all at once.
 
     Where it paints images one by one, in as few as leave it STRIP_PX pixels at a time.
     """
     if not is_one_by_one(task):
-        return task.layout.pixel_strips or 1
+        strips = task.layout.pixel_strips or 1
+        return strips if strips > 1 else 0
     fitting = (k for k in range(1, height) if height % k == 0 and height * width <= k * STRIP_PX)
     return next(fitting, height)
 
 
-def paint_whole(image: biline.Image, y: Array, x: Array, strips: int) -> Array:
-    """An image at rows y [H] and columns x [W]: [H, W, channels]."""
-    rows, columns = biline.row_and_column_lines(image, y, x)
-    if strips == 1:
-        return biline.pixels(image, rows, columns)
-    return in_strips(lambda rows: biline.pixels(image, rows, columns), rows, strips)
+def paint(image: biline.Image, y: Array, x: Array, strips: int) -> Array:
+    """An image at rows y [H] and columns x [W]: [H, W, channels].
 
-
-def paint_again(image: biline.Image, dtype: Any, y: Array, x: Array, strips: int) -> Array:
-    """The same, its styles in its weights; where gradients are taken it is painted again."""
-
-    @jax.checkpoint
-    def lines(image: biline.Image, y: Array, x: Array) -> tuple[Array, Array]:
-        return biline.row_and_column_lines(fold(image, dtype), y, x)
-
-    rows, columns = lines(image, y, x)
-    return in_strips(lambda rows: biline.pixels(fold(image, dtype), rows, columns), rows, strips)
-
-
-def in_strips(pixels: Callable[[Array], Array], rows: Array, strips: int) -> Array:
-    """Pixels [H, W, channels] of an image from the lines of its rows [H, ...], strip by strip.
-
-    Of a strip nothing but the colour is kept, and where gradients are taken it is painted again.
+    Strip by strip: of a strip's pixels nothing but the colour is kept, and where gradients are
+    taken it is painted again.
     """
+    rows, columns = biline.row_and_column_lines(image, y, x)
+
+    def pixels(rows: Array) -> Array:
+        return biline.pixels(image, rows, columns)
+
+    if not strips:
+        return pixels(rows)
     parts = rows.reshape(strips, len(rows) // strips, *rows.shape[1:])
     painted = jax.lax.map(jax.checkpoint(pixels), parts)
     return painted.reshape(len(rows), *painted.shape[2:])
