@@ -13,8 +13,8 @@ PARTITION_SPECS = {
     "state": PartitionSpec(),  # parameters, optimiser and statistics: a copy on every device
     "batch": PartitionSpec("data"),  # of the pipeline, latents and draws: split by example
     "microbatches": PartitionSpec(None, "data"),
-    "row_lines": PartitionSpec("data", "row"),  # [N, H, ...]
-    "column_lines": PartitionSpec("data", "column"),  # [N, W, ...]
+    "y": PartitionSpec("data", "row"),  # positions of an image's rows, [N, H]
+    "x": PartitionSpec("data", "column"),  # of its columns, [N, W]
     "images": PartitionSpec("data", "row", "column"),  # [N, H, W, channels]
     # Rendering, on a mesh of 'row' and 'column'.
     "image": PartitionSpec(),  # folded weights of an image: a copy on every device

@@ -34,10 +34,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from creps_jax.config import GeneratorConfig, parse
-from creps_jax.model import biline, coordinates, layers
+from creps_jax.model import biline, coordinates, folded, layers
 from creps_jax.model.generator import Generator, Variables
 from creps_jax.progress import Progress
-from creps_jax.rendering import folded, programs, saving
+from creps_jax.rendering import programs, saving
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.tiling import tiling_of
 from experiments.plotting import pyplot

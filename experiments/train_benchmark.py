@@ -70,7 +70,7 @@ def matmul_flops_per_sec() -> float:
 
 def whole_flops(task: Task) -> dict[str, float]:
     """FLOPs of each phase, before XLA optimises it; without loops, which are counted once."""
-    plain = task._replace(layout=task.layout.__class__())
+    plain = task._replace(layout=task.layout.__class__(pixel_strips=1))
     lowered = {
         call.name: call.function.lower(plain, *call.inputs)
         for call in programs.calls(plain, *programs.abstract_inputs(plain))

@@ -32,7 +32,7 @@ READING = (
 # Of rendering, what computes pixels without a warp.
 PIXELS = tuple(
     f"rendering.{name}"
-    for name in ("checks", "folded", "frame", "programs", "threads", "tiles", "tiling", "windows")
+    for name in ("checks", "frame", "programs", "threads", "tiles", "tiling", "windows")
 )
 ALL = ("",)
 FOR_ANYBODY = (

@@ -178,8 +178,8 @@ class Generator(nn.Module):
         return biline.image(self.lines.freqs.value, self.lines.p, self.pixels.p, w)
 
     def images(self, ws: Array) -> biline.Image:
-        """The images of ws [N, num_ws, w_dim], to be vmapped over biline.IMAGES, in self.dtype."""
-        return biline.in_dtype(jax.vmap(self.image, out_axes=biline.IMAGES)(ws), self.dtype)
+        """The images of ws [N, num_ws, w_dim], in float32, to be vmapped over biline.IMAGES."""
+        return jax.vmap(self.image, out_axes=biline.IMAGES)(ws)
 
     def synthesize(self, ws: Array, y: Array, x: Array) -> Array:
         """Images at rows y [H] and columns x [W]: [N, H, W, channels], about [-1, 1]."""
@@ -187,7 +187,8 @@ class Generator(nn.Module):
         def one(image: biline.Image) -> Array:
             return biline.pixels(image, *biline.row_and_column_lines(image, y, x))
 
-        return jax.vmap(one, (biline.IMAGES,))(self.images(ws))
+        images = biline.in_dtype(self.images(ws), self.dtype)
+        return jax.vmap(one, (biline.IMAGES,))(images)
 
     def __call__(self, z: Array, c: Array, y: Array, x: Array) -> Array:
         """z [N, z_dim], c [N, num_classes] -> image [N, H, W, channels] at y [H], x [W]."""

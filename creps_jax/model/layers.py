@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from creps_jax.model import convolution
-from creps_jax.model.ops import CLIP, in_float32, limited, lrelu, product
+from creps_jax.model.ops import CLIP, in_float32, limited, lrelu, product, shift
 
 Array = jax.Array
 Parameters = dict[str, Any]
@@ -71,7 +71,7 @@ def init_linear(fan_in: int, fan_out: int, lr: float = 1.0, bias: float = 0.0) -
 def linear(p: Parameters, x: Array, lr: float = 1.0) -> Array:
     """Equalised linear layer: [I] -> [O]."""
     weight = p["weight"] * (lr / math.sqrt(p["weight"].shape[0]))
-    return product(x, weight) + p["bias"] * lr
+    return shift(product(x, weight), p["bias"] * lr)
 
 
 # Mapping networks: a stack of equalised linear layers with lrelu and a small learning rate.
@@ -119,9 +119,9 @@ def style(p: Parameters, w: Array) -> Style:
 def modulated(p: Parameters, style: Style | None, x: Array) -> Array:
     """Modulated linear layer with lrelu and clipping: [I] -> [O]; style None: it is in p."""
     if style is None:
-        return lrelu(product(x, p["weight"]) + p["bias"], limit=CLIP)
+        return lrelu(shift(product(x, p["weight"]), p["bias"]), limit=CLIP)
     y = product(x * style.scale, p["weight"]) * style.demodulation
-    return lrelu(y + p["bias"], limit=CLIP)
+    return lrelu(shift(y, p["bias"]), limit=CLIP)
 
 
 def projection_style(p: Parameters, w: Array) -> Array:
@@ -135,7 +135,7 @@ def projection(p: Parameters, scale: Array | None, x: Array) -> Array:
 
     scale None: it is in p.
     """
-    return limited(product(x if scale is None else x * scale, p["weight"]) + p["bias"])
+    return limited(shift(product(x if scale is None else x * scale, p["weight"]), p["bias"]))
 
 
 # Convolutions of the discriminator.
@@ -157,7 +157,7 @@ def conv(weight: Array, x: Array, stride: int = 1, padding: str = "SAME") -> Arr
 
 def activate(p: Parameters, x: Array, gain: float = 1.0) -> Array:
     """lrelu(x + bias) * gain, clipped to +-256 * gain, NHWC."""
-    return lrelu(x + p["bias"][None, None, None, :], gain, CLIP * gain)
+    return lrelu(shift(x, p["bias"]), gain, CLIP * gain)
 
 
 def minibatch_std(x: Array, group_size: int) -> Array:

@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.interpreters import ad
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
 
 from creps_jax.model.primitives import pointwise, primitive
 
@@ -51,15 +52,80 @@ def precision_of(dtype: Any) -> jax.lax.Precision:
     return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
 
 
+# A vector operation is vmapped over positions that share its weights. As primitives with a batching
+# rule, two of them stay one operation over all positions, whose gradients are single sums: as
+# custom_vjp each position would have a gradient of its own.
+
+
 def product(x: Array, weight: Array) -> Array:
-    """x [I] @ weight [I, O]: [O], all in the weight's dtype."""
-    # A rule of its own for the gradients would, under vmap, be an outer product per vector.
+    """x [..., I] @ weight [I, O]: [..., O], all in the weight's dtype."""
+    return _product.bind(x.astype(weight.dtype), weight)
+
+
+def _plain_product(x: Array, weight: Array) -> Array:
     return jax.lax.dot_general(
-        x.astype(weight.dtype),
-        weight,
-        (((0,), (0,)), ((), ())),
-        precision=precision_of(weight.dtype),
+        x, weight, (((x.ndim - 1,), (0,)), ((), ())), precision=precision_of(weight.dtype)
     )
+
+
+def _plain_outer(x: Array, c: Array) -> Array:
+    """The sum over all positions of x [..., I] times c [..., O]: [I, O]."""
+    # Over one axis: a CPU copies what it sums over several.
+    x, c = (a.reshape(-1, a.shape[-1]) for a in (x, c))
+    return jax.lax.dot_general(x, c, (((0,), (0,)), ((), ())), precision=precision_of(x.dtype))
+
+
+def _over_positions(operation: Primitive, plain: Callable[..., Array]) -> Any:
+    """A batching rule: positions that share the last argument are one more axis of the first."""
+
+    def batched(arrays: Any, axes: Any) -> tuple[Array, int]:
+        (x, shared), (axis, of_shared) = arrays, axes
+        if of_shared is None:
+            return operation.bind(jnp.moveaxis(x, axis, 0), shared), 0
+        return jax.vmap(plain, axes)(*arrays), 0
+
+    return batched
+
+
+_product = primitive("product", _plain_product)
+_outer = primitive("outer", _plain_outer)
+batching.primitive_batchers[_product] = _over_positions(_product, _plain_product)
+ad.defbilinear(_product, lambda c, x, w: _product.bind(c, w.T), lambda c, x, w: _outer.bind(x, c))
+ad.defbilinear(_outer, lambda u, x, c: _product.bind(c, u.T), lambda u, x, c: _product.bind(x, u))
+
+
+def shift(x: Array, bias: Array) -> Array:
+    """x [..., O] + bias [O]."""
+    return _shift.bind(x, bias)
+
+
+def _plain_shift(x: Array, bias: Array) -> Array:
+    return x + jax.lax.broadcast_in_dim(bias, x.shape, (x.ndim - 1,))
+
+
+def _plain_total(c: Array) -> Array:
+    return c.sum(axis=range(c.ndim - 1))
+
+
+def _total_by_product(c: Array) -> Array:
+    """The same, by a product with ones: on a CPU up to 20 times as fast as XLA's sum."""
+    c = c.reshape(-1, c.shape[-1])
+    return _plain_product(jnp.ones((1, len(c)), c.dtype), c)[0]
+
+
+def _transposed_shift(c: Array, x: Any, bias: Any) -> tuple[Any, Any]:
+    def of(arg: Any, gradient: Callable[[Array], Array]) -> Any:
+        return gradient(c) if ad.is_undefined_primal(arg) else None
+
+    return of(x, lambda c: c), of(bias, _total.bind)
+
+
+_shift = primitive("shift", _plain_shift)
+_total = primitive("total", _plain_total, cpu=_total_by_product)
+batching.primitive_batchers[_shift] = _over_positions(_shift, _plain_shift)
+# Both are linear.
+ad.deflinear2(_shift, _transposed_shift)
+ad.deflinear2(_total, lambda c, x: [jax.lax.broadcast_in_dim(c, x.aval.shape, (x.aval.ndim - 1,))])
 
 
 def lrelu(x: Array, gain: float = 1.0, limit: float = math.inf) -> Array:
@@ -150,9 +216,9 @@ def _transposed(plain: Callable[..., Array]) -> Callable[..., Array]:
     return transposed
 
 
-_blur = primitive("blur", blur_by_sums, on_tpu=blur_by_products)
+_blur = primitive("blur", blur_by_sums, tpu=blur_by_products)
 _blur_transposed = primitive(
-    "blur_transposed", _transposed(blur_by_sums), on_tpu=_transposed(blur_by_products)
+    "blur_transposed", _transposed(blur_by_sums), tpu=_transposed(blur_by_products)
 )
 # It is linear.
 ad.deflinear2(

@@ -11,13 +11,11 @@ from jax.interpreters import batching, mlir
 Array = jax.Array
 
 
-def primitive(
-    name: str, plain: Callable[..., Array], on_tpu: Callable[..., Array] | None = None
-) -> Primitive:
+def primitive(name: str, plain: Callable[..., Array], **on: Callable[..., Array]) -> Primitive:
     """The operation that a function of arrays computes; its other arguments have names.
 
     Args:
-      on_tpu: computes the same, faster there.
+      on: platform -> what computes the same, faster there; 'cpu' or 'tpu'.
     """
     operation = Primitive(name)
     operation.def_impl(plain)
@@ -32,9 +30,9 @@ def primitive(
 
     batching.primitive_batchers[operation] = batched
     mlir.register_lowering(operation, mlir.lower_fun(plain, multiple_results=False))
-    if on_tpu:
-        lowered = mlir.lower_fun(on_tpu, multiple_results=False)
-        mlir.register_lowering(operation, lowered, platform="tpu")
+    for platform, faster in on.items():
+        lowered = mlir.lower_fun(faster, multiple_results=False)
+        mlir.register_lowering(operation, lowered, platform=platform)
     return operation
 
 

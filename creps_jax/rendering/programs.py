@@ -13,9 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import sharding
-from creps_jax.model import biline
+from creps_jax.model import biline, folded
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import folded
 from creps_jax.rendering.tiling import Tiling, tiling_of
 from creps_jax.rendering.windows import Window
 

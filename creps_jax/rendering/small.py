@@ -19,8 +19,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import rng, sharding
+from creps_jax.model import folded
 from creps_jax.model.generator import Generator, Variables
-from creps_jax.rendering import folded, programs
+from creps_jax.rendering import programs
 from creps_jax.rendering.frame import Frame
 from creps_jax.rendering.plan import Plan
 from creps_jax.rendering.rounds import MANY, each

@@ -3,6 +3,7 @@
 None of it changes what is computed. Notation: N batch; H, W height and width of an image.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,59 +12,86 @@ import jax.numpy as jnp
 
 from creps_jax import sharding
 from creps_jax.model import biline
+from creps_jax.model.folded import fold
 from creps_jax.training.state import Task
 
 Array = jax.Array
 
-STRIP_PX = 4096  # of a strip at most, on a CPU: of all images, on each device
+STRIP_PX = 4096  # of a strip at most, on a CPU
 
 
 def synthesize(task: Task, variables: Any, ws: Array, y: Array, x: Array) -> Array:
-    """ws [n, L, w_dim] -> images at rows y [n, H] and columns x [n, W]: [n, H, W, channels]."""
+    """ws [n, L, w_dim] -> images at rows y [n, H] and columns x [n, W]: [n, H, W, channels].
+
+    Each device paints its rows and columns of its images on its own.
+    """
     images = task.generator.apply(variables, ws, method="images")
-    rows, columns = jax.vmap(biline.row_and_column_lines, (biline.IMAGES, 0, 0))(images, y, x)
-    rows = sharding.constrain(task.mesh, "row_lines", rows)
-    columns = sharding.constrain(task.mesh, "column_lines", columns)
-    return sharding.constrain(task.mesh, "images", in_strips(task, images, rows, columns))
+    whole, of_images, of_y, of_x, pixels = (
+        sharding.PARTITION_SPECS[kind] for kind in ("state", "batch", "y", "x", "images")
+    )
+    on_devices = jax.shard_map(
+        functools.partial(paint_images, task),
+        mesh=task.mesh,
+        in_specs=(biline.Image(whole, whole, of_images, whole, of_images), of_y, of_x),
+        out_specs=pixels,
+        check_vma=False,  # Our own operations do not know of it.
+    )
+    return on_devices(images, y, x)
 
 
-def pixel_strips(task: Task, images: int, height: int, width: int) -> int:
-    """In how many strips so many images of this size, px, are painted.
+def paint_images(task: Task, images: biline.Image, y: Array, x: Array) -> Array:
+    """What one device paints of images: rows y [n, h], columns x [n, w] -> [n, h, w, channels]."""
+    strips, dtype = pixel_strips(task, y.shape[1], x.shape[1]), task.generator.dtype
+    if not is_one_by_one(task):
+        each = functools.partial(paint, strips=strips)
+        return jax.vmap(each, (biline.IMAGES, 0, 0))(biline.in_dtype(images, dtype), y, x)
 
-    On a CPU, unless the config says it, in as few as leave a device STRIP_PX pixels at a time: what
-    they keep for their gradients then stays near its cores. Elsewhere whole.
+    def one(of_image: tuple[Any, Any, Array, Array]) -> Array:
+        line_styles, pixel_styles, y, x = of_image
+        image = images._replace(line_styles=line_styles, pixel_styles=pixel_styles)
+        # With its styles in its weights no gradient of theirs is a sum over pixels.
+        return paint(fold(image, dtype), y, x, strips)
+
+    return jax.lax.map(one, (images.line_styles, images.pixel_styles, y, x))
+
+
+def is_one_by_one(task: Task) -> bool:
+    """Whether a device paints images one after the other: unless the config says it, on a CPU.
+
+    What an image keeps for its gradients then stays near a CPU's cores.
     """
-    if task.layout.pixel_strips is not None:
-        return task.layout.pixel_strips
-    if task.mesh.devices.flat[0].platform != "cpu":
-        return 1
-    rows = height // task.mesh.shape["row"]
-    pixels = images * height * width / task.mesh.size
-    fitting = (k for k in range(1, rows) if rows % k == 0 and pixels <= k * STRIP_PX)
-    return next(fitting, rows)
+    platform = task.mesh.devices.flat[0].platform
+    return task.layout.pixel_strips is None and platform == "cpu"
 
 
-def in_strips(task: Task, images: biline.Image, rows: Array, columns: Array) -> Array:
-    """Pixels of images from the lines of their rows [n, H, ...] and columns [n, W, ...].
+def pixel_strips(task: Task, height: int, width: int) -> int:
+    """In how many strips a device paints its part, so many px, of an image; 0: all at once.
 
-    Strip by strip: of their pixels nothing but the colour is kept, and where gradients are taken
-    each strip is painted again.
+    Where it paints images one by one, in as few as leave it STRIP_PX pixels at a time.
     """
+    if not is_one_by_one(task):
+        strips = task.layout.pixel_strips or 1
+        return strips if strips > 1 else 0
+    fitting = (k for k in range(1, height) if height % k == 0 and height * width <= k * STRIP_PX)
+    return next(fitting, height)
+
+
+def paint(image: biline.Image, y: Array, x: Array, strips: int) -> Array:
+    """An image at rows y [H] and columns x [W]: [H, W, channels].
+
+    Strip by strip: of a strip's pixels nothing but the colour is kept, and where gradients are
+    taken it is painted again.
+    """
+    rows, columns = biline.row_and_column_lines(image, y, x)
 
     def pixels(rows: Array) -> Array:
-        return jax.vmap(biline.pixels, (biline.IMAGES, 0, 0))(images, rows, columns)
+        return biline.pixels(image, rows, columns)
 
-    n, height, *line = rows.shape
-    strips, devices = pixel_strips(task, n, height, columns.shape[1]), task.mesh.shape["row"]
-    if strips == 1:
+    if not strips:
         return pixels(rows)
-    # A strip has some rows of every device, or the devices would take turns.
-    rows = rows.reshape(n, devices, strips, -1, *line)
-    rows = jnp.moveaxis(rows, 2, 0).reshape(strips, n, height // strips, *line)
-    painted = jax.lax.map(jax.checkpoint(pixels), rows)
-    _, _, _, width, channels = painted.shape
-    painted = painted.reshape(strips, n, devices, -1, width, channels)
-    return jnp.moveaxis(painted, 0, 2).reshape(n, height, width, channels)
+    parts = rows.reshape(strips, len(rows) // strips, *rows.shape[1:])
+    painted = jax.lax.map(jax.checkpoint(pixels), parts)
+    return painted.reshape(len(rows), *painted.shape[2:])
 
 
 def mean_gradients(

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from creps_jax import sharding
 from creps_jax.training import memory, phases, step
-from creps_jax.training.layout import pixel_strips
 from creps_jax.training.phases import Batch
 from creps_jax.training.state import Task, TrainState, init_state
 
@@ -142,7 +141,7 @@ def memory_line(task: Task, programs: list[Program], limit_bytes: int) -> str:
 
 def _remedy(task: Task) -> str:
     batch_size, parts = task.recipe.batch_size, task.layout.microbatches
-    strips = pixel_strips(task, batch_size // parts, *task.generator.config.shape)
+    strips = task.layout.pixel_strips or 1
     return (
         f"share a batch of batch_size={batch_size} among more devices, or raise "
         f"layout.microbatches={parts}, layout.pixel_strips={strips} or layout.row={task.layout.row}"

@@ -13,8 +13,8 @@ import pytest
 import creps_jax
 from creps_jax.checkpoint import load_generator
 from creps_jax.config import parse
-from creps_jax.model import biline, coordinates
-from creps_jax.rendering import folded, latents, programs, small
+from creps_jax.model import biline, coordinates, folded
+from creps_jax.rendering import latents, programs, small
 from creps_jax.rendering.colours import to_uint8
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.warp import interpolated

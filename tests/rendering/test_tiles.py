@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from creps_jax.model import coordinates
-from creps_jax.rendering import folded, programs, tiles
+from creps_jax.model import coordinates, folded
+from creps_jax.rendering import programs, tiles
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.windows import Blocks, Window
 from tests.helpers.generators import (

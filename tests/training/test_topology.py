@@ -15,8 +15,8 @@ import pytest
 
 from creps_jax import rng
 from creps_jax.config import parse
+from creps_jax.model.folded import line_shape
 from creps_jax.model.generator import Generator
-from creps_jax.rendering.folded import line_shape
 from creps_jax.rendering.programs import fold, lines_on, patches, tile_on
 from creps_jax.rendering.tiling import tiling_of
 from creps_jax.sharding import make_render_mesh, named

@@ -23,8 +23,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import sharding
-from creps_jax.model import biline
-from creps_jax.rendering import folded, programs
+from creps_jax.model import biline, folded
+from creps_jax.rendering import programs
 from creps_jax.rendering.threads import worker_threads
 from creps_jax.rendering.tiling import tiling_of
 
