@@ -154,7 +154,9 @@ class Painter:
         return self._map(z[None], label, truncation, cutoff)[0]
 
     def _map(self, z: np.ndarray, *options: Any) -> np.ndarray:
-        return latents.map_latents(self.generator, self._variables, z, *options)
+        # On one device: XLA may compile a product for several so that it rounds otherwise.
+        variables = jax.tree.map(lambda x: x.addressable_shards[0].data, self._variables)
+        return latents.map_latents(self.generator, variables, z, *options)
 
     @rng.pinned()
     def image(self, ws: np.ndarray) -> biline.Image:

@@ -107,6 +107,21 @@ def test_a_pickled_painter_paints_the_same(painter):
     np.testing.assert_array_equal(pickle.loads(result.stdout), expected)
 
 
+def test_a_seed_has_the_same_latents_on_any_number_of_devices():
+    # As users' programs are compiled; this process's are hardly optimised.
+    program = (
+        "import jax; from creps_jax.rendering.painter import Painter;"
+        "from tests.helpers.generators import make_generator; model = make_generator(0);"
+        "one, three = (Painter(*model, jax.devices()[:n]).latents_of(range(40)) for n in (1, 3));"
+        "assert one.any(); print((one == three).all())"
+    )
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env=os.environ | flags, check=True
+    )
+    assert result.stdout.split() == [b"True"]
+
+
 def test_8_bit_numbers_are_clipped_and_truncated():
     values = np.array([-9, -1, -0.001, 0, 0.9999, 1, 9], np.float32)
     # 0.5, 127.87, 128, 255.49 and 255.5 lose their fractions.
