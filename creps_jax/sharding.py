@@ -16,6 +16,7 @@ PARTITION_SPECS = {
     "y": PartitionSpec("data", "row"),  # positions of an image's rows, [N, H]
     "x": PartitionSpec("data", "column"),  # of its columns, [N, W]
     "images": PartitionSpec("data", "row", "column"),  # [N, H, W, channels]
+    "grid": PartitionSpec(("data", "row", "column")),  # of fakes: whole, split over all devices
     # Rendering, on a mesh of 'row' and 'column'.
     "image": PartitionSpec(),  # folded weights of an image: a copy on every device
     "positions": PartitionSpec(("row", "column")),  # of lines: split over all devices
