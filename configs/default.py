@@ -14,6 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of every random draw of the run
     config.init_from = placeholder(str)  # fine-tuning: a run's workdir, or an .npz
     config.precision = "auto"  # of products: float32, bfloat16; auto: bfloat16 on GPUs and TPUs
+    config.deterministic = False  # GPUs: ask XLA for operations that are; slower
     config.total_kimg = 25000.0  # length of the run, kimg: thousands of real images shown
     config.batch_size = 32  # images per step, over all devices
     config.resolution = 256  # height of the training images, px: h * 2^k, h from 4 to 16

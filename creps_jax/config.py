@@ -189,6 +189,7 @@ class RunConfig:
         "of products: float32, bfloat16; auto: bfloat16 on GPUs and TPUs",
         choices=("auto", "float32", "bfloat16"),
     )
+    deterministic: bool = field(False, "GPUs: ask XLA for operations that are; slower")
     total_kimg: float = field(25000.0, "length of the run, kimg: thousands of real images shown")
     batch_size: int = field(32, "images per step, over all devices")
     resolution: int = field(256, "height of the training images, px: h * 2^k, h from 4 to 16")
@@ -234,13 +235,18 @@ FIELDS: dict[str, dataclasses.Field] = {
 # What may change when a run is continued: it changes no number of the training, or, where sums
 # are taken in another order, its rounding.
 _FREE_SECTIONS = ("layout.", "report.", "checkpoint.", "guard.")
-_FREE = {"total_kimg", "data.max_megapixels", "data.threads", "data.workers"}
+_FREE = {"deterministic", "total_kimg", "data.max_megapixels", "data.threads", "data.workers"}
 MAY_CHANGE = frozenset(x for x in FIELDS if x in _FREE or x.startswith(_FREE_SECTIONS))
 
 
 def field_types() -> dict[str, Any]:
     """Every field's type by its dotted name."""
     return {name: each.type for name, each in FIELDS.items()}
+
+
+def parse_saved(config: Mapping[str, Any]) -> RunConfig:
+    """A checkpoint's config: a field that may change may be newer than it, and is by default."""
+    return parse({name: FIELDS[name].default for name in MAY_CHANGE} | flatten(config))
 
 
 def parse(config: Any) -> RunConfig:

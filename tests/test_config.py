@@ -21,6 +21,7 @@ def base_config():
         "seed": 7,
         "init_from": "runs/other",
         "precision": "auto",
+        "deterministic": False,
         "total_kimg": 25_000.0,
         "batch_size": 32,
         "resolution": 512,
@@ -278,6 +279,15 @@ def test_zero_passes_where_it_means_something(path):
 def test_what_may_change_between_starts_is_in_the_schema():
     assert config.FIELDS.keys() > config.MAY_CHANGE
     assert {n for n in config.MAY_CHANGE if n.startswith(("generator.", "recipe."))} == set()
+
+
+def test_a_checkpoint_may_lack_what_may_change_between_starts():
+    saved = base_config()
+    del saved["deterministic"]
+    assert config.parse_saved(saved) == config.parse(base_config())
+    del saved["generator"]["thickness"]
+    with pytest.raises(ValueError, match=r"lacks generator\.thickness"):
+        config.parse_saved(saved)
 
 
 # What is refused.

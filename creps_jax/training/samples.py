@@ -92,9 +92,10 @@ def paint_grid(task: Task, variables: Any, fakes: Fakes) -> jax.Array:
 
 
 @functools.cache
-def program(mesh: Mesh) -> Any:
+def program(mesh: Mesh, deterministic: bool) -> Any:
     """paint_grid, compiled for the task's mesh."""
-    return jax.jit(paint_grid, static_argnums=0, compiler_options=sharding.compiler_options(mesh))
+    options = sharding.compiler_options(mesh, deterministic)
+    return jax.jit(paint_grid, static_argnums=0, compiler_options=options)
 
 
 def dealt(task: Task) -> Fakes:
@@ -108,5 +109,6 @@ def dealt(task: Task) -> Fakes:
 def fakes(task: Task, variables: Any) -> np.ndarray:
     """The generator's images of the run's fixed latents: uint8 [rows * h, columns * w, c]."""
     rows, columns = grid_shape(task.generator.config.shape)
-    images = np.asarray(program(task.mesh)(task, variables, dealt(task)))
+    paint = program(task.mesh, task.deterministic)
+    images = np.asarray(paint(task, variables, dealt(task)))
     return tile(images[: rows * columns], (rows, columns))

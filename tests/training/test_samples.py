@@ -49,7 +49,7 @@ def test_any_number_of_devices_paints_the_same_images(count, layout):
 @pytest.mark.parametrize(("devices", "each"), [(5, 7), (8, 4)])
 def test_each_device_paints_its_share(devices, each):
     task = task_on(devices)
-    lowered = samples.program(task.mesh).lower(task, variables(), samples.dealt(task))
+    lowered = samples.program(task.mesh, False).lower(task, variables(), samples.dealt(task))
     compiled = lowered.compile().as_text()
     turns = re.findall(r'"known_trip_count":\{"n":"(\d+)"', compiled)
     assert {int(n) for n in turns} == {each, STRIPS}
