@@ -58,7 +58,8 @@ def _why_cpu() -> str:
     if platforms := os.environ.get("JAX_PLATFORMS"):
         return f"On the CPU because JAX_PLATFORMS={platforms} is set."
     if Path("/dev/nvidia0").exists():
-        if importlib.util.find_spec("jax_cuda13_plugin") is None:
+        plugins = (f"jax_cuda{version}_plugin" for version in (12, 13))
+        if not any(map(importlib.util.find_spec, plugins)):
             return "On the CPU: there is an NVIDIA GPU; pip install 'creps-jax[cuda]' to use it."
         return "On the CPU: JAX could not start the NVIDIA GPU; its warnings above say why."
     if Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists():

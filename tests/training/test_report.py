@@ -19,6 +19,7 @@ from creps_jax.training.profile import tracing
 from creps_jax.training.report import (
     Events,
     Reporter,
+    device_line,
     duration,
     forget_after,
     mean_metrics,
@@ -47,6 +48,21 @@ def test_durations_read_well(seconds, text):
 def test_a_metric_is_the_mean_over_the_steps_that_have_it():
     steps = [{"a": np.float32(1), "b": np.float32(5)}, {"a": np.float32(2)}]
     assert mean_metrics(steps) == {"a": 1.5, "b": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "told"),
+    [
+        ("none", "there is an NVIDIA GPU; pip install 'creps-jax[cuda]' to use it."),
+        ("jax_cuda12_plugin", "JAX could not start the NVIDIA GPU; its warnings above say why."),
+        ("jax_cuda13_plugin", "JAX could not start the NVIDIA GPU; its warnings above say why."),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_told_of(monkeypatch, plugin, told):
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr(pathlib.Path, "exists", lambda path: path.name == "nvidia0")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == plugin or None)
+    assert device_line("float32").endswith(f"On the CPU: {told}")
 
 
 def test_a_run_that_ends_before_its_trace_is_an_error(tmp_path):
