@@ -60,8 +60,8 @@ def train(run: Run, more: Sequence[Action] = ()) -> bool:
     config, begun = run.config, run.step
     actions = (
         *more,
-        Action(config.grid_steps, evaluate),
-        Action(config.checkpoint_steps, keep, at_stop=True),
+        Action(config.steps(config.report.grid_every_kimg), evaluate),
+        Action(config.steps(config.checkpoint.every_kimg), keep, at_stop=True),
     )
     blocked = requests_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step, run.guard)

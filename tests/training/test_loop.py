@@ -22,7 +22,7 @@ from configs import default
 from creps_jax import cli, sharding
 from creps_jax.checkpoint import load_ema, load_generator
 from creps_jax.commands import train
-from creps_jax.config import MAY_CHANGE, field_types
+from creps_jax.config import FIELDS, MAY_CHANGE
 from creps_jax.fields import flatten
 from creps_jax.training import determinism, programs
 from creps_jax.training.guards import Guard
@@ -131,8 +131,8 @@ def trained(tmp_path_factory):
 
 def test_every_field_has_a_run_in_which_it_is_another_than_by_default():
     tried = TRAINED | OF_CLASSES | LAYOUT
-    of_data = {name for name in field_types() if name.startswith("data.")}
-    assert tried.keys() | FINE_TUNED | of_data == field_types().keys()
+    of_data = {name for name in FIELDS if name.startswith("data.")}
+    assert tried.keys() | FINE_TUNED | of_data == FIELDS.keys()
     by_default = flatten(json.loads(default.get_config().to_json()))
     assert not {name for name, value in tried.items() if by_default[name] == value}
 

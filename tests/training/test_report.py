@@ -135,7 +135,7 @@ def test_starting_and_continuing_a_run_need_no_tensorflow():
 def test_a_path_that_is_no_text_is_no_trouble(tmp_path):
     raw = tiny_config({"data.source": os.fsdecode(b"folder:r\xe9n"), "report.tensorboard": True})
     config = parse(raw)
-    with Reporter(tmp_path, raw, config, 0, Guard(config.patience_steps, True, 0, {})):
+    with Reporter(tmp_path, raw, config, 0, Guard(100, True, 0, {})):
         pass
     (events,) = tmp_path.glob("events.*")
     assert b"folder:r\\udce9n" in events.read_bytes()
@@ -144,7 +144,7 @@ def test_a_path_that_is_no_text_is_no_trouble(tmp_path):
 
 def test_a_finished_run_writes_no_events(tmp_path):
     config = parse(tiny_config({"total_kimg": 0.016}))
-    guard = Guard(config.patience_steps, True, 0, {})
+    guard = Guard(100, True, 0, {})
     with Reporter(tmp_path, {}, config, config.total_steps, guard) as reporter:
         reporter.image("fakes", config.total_steps, np.zeros((8, 8, 3), np.uint8))
     names = {path.name for path in tmp_path.iterdir()}
