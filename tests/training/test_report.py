@@ -123,11 +123,15 @@ def test_a_run_without_a_writer_of_events_says_what_to_install(tmp_path, monkeyp
 
 def test_starting_and_continuing_a_run_need_no_tensorflow():
     program = (
-        "import sys, creps_jax.training.loop, creps_jax.training.dry_run\n"
+        "import os, sys, creps_jax.training.loop, creps_jax.training.dry_run\n"
+        "assert 'EPATH_USE_TF' not in os.environ\n"  # Others may use etils in the same process.
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     command = [sys.executable, "-c", program]
-    loaded = subprocess.run(command, check=True, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "EPATH_USE_TF"}
+    loaded = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment, timeout=120
+    )
     assert {"clu", "tensorflow", "tensorboard"}.isdisjoint(loaded.stdout.split())
     assert loaded.stderr == ""
 
