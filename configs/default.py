@@ -14,6 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of every random draw of the run
     config.init_from = placeholder(str)  # fine-tuning: a run's workdir, or an .npz
     config.precision = "auto"  # of products: float32, bfloat16; auto: bfloat16 on GPUs and TPUs
+    config.deterministic = False  # GPUs: ask XLA for operations that are; slower
     config.total_kimg = 25000.0  # length of the run, kimg: thousands of real images shown
     config.batch_size = 32  # images per step, over all devices
     config.resolution = 256  # height of the training images, px: h * 2^k, h from 4 to 16
@@ -50,17 +51,17 @@ def get_config() -> ml_collections.ConfigDict:
     config.recipe = recipe = ml_collections.ConfigDict()
     recipe.learning_rate = 0.002  # of Adam, for both networks
     recipe.adam_b2 = 0.99  # decay of Adam's second moment
-    recipe.r1_gamma = 2.0  # weight of the R1 penalty; about x4 per doubling of the resolution
+    recipe.r1_gamma = 2.0  # weight of R1; about x4 at twice the resolution
     recipe.r1_interval = 16  # steps from one R1 phase to the next
     recipe.path_length_weight = 2.0  # weight of the path-length penalty; 0: none
     recipe.path_length_decay = 0.01  # step of the running mean of path lengths
     recipe.path_length_interval = 4  # steps from one path-length phase to the next
-    recipe.path_length_batch_shrink = 2  # path lengths are measured on batch_size / this images
+    recipe.path_length_batch_shrink = 2  # path lengths are of batch_size / this images
     recipe.w_avg_decay = 0.998  # decay of the running mean of w
     recipe.ema_kimg = placeholder(float)  # half-life of G's EMA; None: batch * 10/32
     # largest half-life, of the images seen; None: 0.05; fine-tuning: no limit
     recipe.ema_rampup = placeholder(float)
-    recipe.freeze_d = 0  # layers of D that do not learn, from the image on: 1 + 3 a block
+    recipe.freeze_d = 0  # D's first layers that do not learn: 1, then 3 a block
 
     config.augment = augment = ml_collections.ConfigDict()
     augment.kind = "ada"  # ada: p follows the discriminator; fixed: p stays; none
@@ -87,5 +88,5 @@ def get_config() -> ml_collections.ConfigDict:
     checkpoint.keep = 3  # newest ones kept; if one is damaged the one before is used
 
     config.guard = guard = ml_collections.ConfigDict()
-    guard.patience_kimg = 200.0  # kimg of trouble until the run stops; after a tenth it warns
+    guard.patience_kimg = 200.0  # kimg of trouble until it stops; after a tenth it warns
     return config

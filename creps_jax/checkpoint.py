@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from creps_jax import checksums, commits, devices, places
-from creps_jax.config import parse
+from creps_jax.config import parse_saved
 from creps_jax.fields import flatten
 from creps_jax.model.generator import Generator, Variables
 
@@ -309,7 +309,7 @@ def load_generator(path: str | os.PathLike) -> tuple[Generator, Variables]:
     devices.check()
     with devices.memory_errors(devices.FOR_PAINTING):
         variables, config = load_ema(path)
-    return Generator(parse(config).generator), variables
+    return Generator(parse_saved(config).generator), variables
 
 
 def _load(path: str | os.PathLike, read: Callable[[Path], Read], skip: tuple[str, ...]) -> Read:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from creps_jax import __version__, console
+from creps_jax import __version__, console, places
 from creps_jax.commands.build import build
 from creps_jax.commands.dataset import dataset
 from creps_jax.commands.render import render
@@ -45,6 +45,7 @@ def main(
 def run() -> None:
     """The command itself: `app`, whose work goes on when nobody reads what it says."""
     console.take_over()
+    places.use_gcsfs()
     app()
 
 

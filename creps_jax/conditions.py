@@ -58,68 +58,78 @@ def check(f: Mapping[str, Any]) -> None:
     Raises:
       ValueError: shows fields that do not go together, and says what would.
     """
+    for part in (_check_images, _check_batch, _check_augment, _check_layout, _check_networks):
+        part(f)
 
-    def require(condition: bool, names: str, rule: str) -> None:
-        if not condition:
-            raise ValueError(
-                f"{' and '.join(f'{name}={f[name]!r}' for name in names.split())} {rule}"
-            )
 
-    require(
-        f["num_classes"] != 1,
-        "num_classes",
-        "conditions on nothing; use 0 for an unconditional network",
-    )
-    shape, batch = shape_of(f), f["batch_size"]
-    size = shape_fields(shape)
+def _require(condition: bool, f: Mapping[str, Any], names: str, rule: str) -> None:
+    """Raises ValueError unless the condition holds, with the values of these fields, and a rule."""
+    if not condition:
+        shown = " and ".join(f"{name}={f[name]!r}" for name in names.split())
+        raise ValueError(f"{shown} {rule}")
+
+
+def _check_images(f: Mapping[str, Any]) -> None:
+    rule = "conditions on nothing; use 0 for an unconditional network"
+    _require(f["num_classes"] != 1, f, "num_classes", rule)
+    shape = shape_of(f)
     if not is_trainable(shape):
         near = " or ".join(f"{height} x {width}" for height, width in trainable_near(shape))
         raise ValueError(
-            f"{size} must be h * 2^k px high and w * 2^k px wide with h and w from {SMALLEST} to "
-            f"{LARGEST} and k at least 1; near by are {near} (height x width)"
+            f"{shape_fields(shape)} must be h * 2^k px high and w * 2^k px wide with h and w from "
+            f"{SMALLEST} to {LARGEST} and k at least 1; near by are {near} (height x width)"
         )
+
+
+def _check_batch(f: Mapping[str, Any]) -> None:
+    """It is dealt out in groups, and in microbatches of whole ones."""
+    batch, parts = f["batch_size"], f["layout.microbatches"]
     group = min(f["discriminator.mbstd_group_size"], batch)
     shrink = f["recipe.path_length_batch_shrink"]
     for name, divisor in (
         ("discriminator.mbstd_group_size", group),
         ("recipe.path_length_batch_shrink", shrink),
     ):
-        require(batch % divisor == 0, "batch_size", f"must be a multiple of {name}={f[name]}")
-    require(
-        f["augment.kind"] != "fixed" or f["augment.p"] > 0,
-        "augment.kind augment.p",
-        "augment nothing: give augment.p, or augment.kind='none'",
-    )
-    parts, images, groups = f["layout.microbatches"], batch // shrink, batch // group
-    require(
+        rule = f"must be a multiple of {name}={f[name]}"
+        _require(batch % divisor == 0, f, "batch_size", rule)
+    images, groups = batch // shrink, batch // group
+    _require(
         images % parts == 0 and groups % parts == 0,
+        f,
         "layout.microbatches",
         f"must divide batch_size={batch} / recipe.path_length_batch_shrink={shrink} and the "
         f"{groups} groups of {group} images that the discriminator sees",
     )
+
+
+def _check_augment(f: Mapping[str, Any]) -> None:
+    rule = "augment nothing: give augment.p, or augment.kind='none'"
+    is_something = f["augment.kind"] != "fixed" or f["augment.p"] > 0
+    _require(is_something, f, "augment.kind augment.p", rule)
+
+
+def _check_layout(f: Mapping[str, Any]) -> None:
+    (height, width), size = shape_of(f), shape_fields(shape_of(f))
     rows, columns, strips = (f[f"layout.{name}"] for name in ("row", "column", "pixel_strips"))
     for name, pieces, side in (
-        ("row", rows, shape[0]),
-        ("column", columns, shape[1]),
-        ("pixel_strips", rows * (strips or 1), shape[0]),
+        ("row", rows, height),
+        ("column", columns, width),
+        ("pixel_strips", rows * (strips or 1), height),
     ):
         rule = f"gives {pieces} parts, which must divide the {side} px of {size}"
-        require(side % pieces == 0, f"layout.{name}", rule)
-    layers, last = 1 + 3 * halvings(shape), 4 << halvings(shape)
-    require(
-        f["recipe.freeze_d"] <= layers,
-        "recipe.freeze_d",
-        f"must be at most {layers} at {size}: from-RGB, and three layers of each block",
-    )
+        _require(side % pieces == 0, f, f"layout.{name}", rule)
+
+
+def _check_networks(f: Mapping[str, Any]) -> None:
+    k, size = halvings(shape_of(f)), shape_fields(shape_of(f))
+    layers, last = 1 + 3 * k, 4 << k
+    rule = f"must be at most {layers} at {size}: from-RGB, and three layers of each block"
+    _require(f["recipe.freeze_d"] <= layers, f, "recipe.freeze_d", rule)
+    rule = f"must be at least {2 * last}: 2 channels at block {last}, the last of {size}"
     for network in ("generator", "discriminator"):
-        require(
-            f[f"{network}.channel_base"] >= 2 * last,
-            f"{network}.channel_base",
-            f"must be at least {2 * last}: 2 channels at block {last}, the last of {size}",
-        )
-    first = channel_widths(f["generator.channel_base"], f["generator.channel_max"], 4)[0]
-    require(
-        first % 2 == 0,
-        "generator.channel_base generator.channel_max",
-        f"give {first} channels at block 4; the Fourier encoding needs an even number of them",
-    )
+        name = f"{network}.channel_base"
+        _require(f[name] >= 2 * last, f, name, rule)
+    names = "generator.channel_base generator.channel_max"
+    (first,) = channel_widths(*(f[name] for name in names.split()), 4)
+    rule = f"give {first} channels at block 4; the Fourier encoding needs an even number of them"
+    _require(first % 2 == 0, f, names, rule)

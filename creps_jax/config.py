@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from creps_jax import conditions
-from creps_jax.fields import checked, field, flatten, share
+from creps_jax.fields import checked, field, flatten, nested, share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,20 +77,15 @@ class DiscriminatorConfig(NetworkConfig):
     mapping_layers: int = field(8, "layers of the class mapping; conditional models only")
 
 
-@dataclasses.dataclass(frozen=True)
-class GeneratorWidths:
-    """What a config file gives for the generator's channels."""
+def widths(base: int, maximum: int) -> type:
+    """What a config file gives for a network's channels, by default with these."""
 
-    channel_base: int = field(65536, "block b has channel_base / b channels")
-    channel_max: int = field(1024, "largest number of channels of a block", at_least=2)
+    @dataclasses.dataclass(frozen=True)
+    class Widths:
+        channel_base: int = field(base, "block b has channel_base / b channels")
+        channel_max: int = field(maximum, "largest number of channels of a block", at_least=2)
 
-
-@dataclasses.dataclass(frozen=True)
-class DiscriminatorWidths:
-    """What a config file gives for the discriminator's channels."""
-
-    channel_base: int = field(32768, "block b has channel_base / b channels")
-    channel_max: int = field(512, "largest number of channels of a block", at_least=2)
+    return Widths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,24 +95,18 @@ class RecipeConfig:
     batch_size: int  # images per step, over all devices
     learning_rate: float = field(0.002, "of Adam, for both networks")
     adam_b2: float = field(0.99, "decay of Adam's second moment", at_least=0, below=1)
-    r1_gamma: float = field(
-        2.0, "weight of the R1 penalty; about x4 per doubling of the resolution", at_least=0
-    )
+    r1_gamma: float = field(2.0, "weight of R1; about x4 at twice the resolution", at_least=0)
     r1_interval: int = field(16, "steps from one R1 phase to the next")
     path_length_weight: float = field(2.0, "weight of the path-length penalty; 0: none", at_least=0)
     path_length_decay: float = share(0.01, "step of the running mean of path lengths")
     path_length_interval: int = field(4, "steps from one path-length phase to the next")
-    path_length_batch_shrink: int = field(
-        2, "path lengths are measured on batch_size / this images"
-    )
+    path_length_batch_shrink: int = field(2, "path lengths are of batch_size / this images")
     w_avg_decay: float = share(0.998, "decay of the running mean of w")
     ema_kimg: float | None = field(None, "half-life of G's EMA; None: batch * 10/32", at_least=0)
     ema_rampup: float | None = field(
         None, "largest half-life, of the images seen; None: 0.05; fine-tuning: no limit", at_least=0
     )
-    freeze_d: int = field(
-        0, "layers of D that do not learn, from the image on: 1 + 3 a block", at_least=0
-    )
+    freeze_d: int = field(0, "D's first layers that do not learn: 1, then 3 a block", at_least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +143,7 @@ class LayoutConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """When a run reports; RunConfig has it in steps."""
+    """When a run reports, and where to."""
 
     every_kimg: float = field(4.0, "kimg from one line of metrics to the next")
     grid_every_kimg: float = field(200.0, "kimg from one grid of fakes to the next")
@@ -163,7 +152,7 @@ class ReportConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When a run saves; RunConfig has it in steps."""
+    """When a run saves."""
 
     every_kimg: float = field(40.0, "kimg from one checkpoint to the next")
     keep: int = field(3, "newest ones kept; if one is damaged the one before is used", at_least=2)
@@ -171,16 +160,14 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GuardConfig:
-    """When a run in trouble ends; RunConfig has it in steps."""
+    """When a run in trouble ends."""
 
-    patience_kimg: float = field(
-        200.0, "kimg of trouble until the run stops; after a tenth it warns"
-    )
+    patience_kimg: float = field(200.0, "kimg of trouble until it stops; after a tenth it warns")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A whole run: the top of a config file, its sections, and its durations in training steps."""
+    """A whole run: the top of a config file, and its sections."""
 
     seed: int = field(0, "of every random draw of the run", at_least=0, below=2**32)
     init_from: str | None = field(None, "fine-tuning: a run's workdir, or an .npz")
@@ -189,6 +176,7 @@ class RunConfig:
         "of products: float32, bfloat16; auto: bfloat16 on GPUs and TPUs",
         choices=("auto", "float32", "bfloat16"),
     )
+    deterministic: bool = field(False, "GPUs: ask XLA for operations that are; slower")
     total_kimg: float = field(25000.0, "length of the run, kimg: thousands of real images shown")
     batch_size: int = field(32, "images per step, over all devices")
     resolution: int = field(256, "height of the training images, px: h * 2^k, h from 4 to 16")
@@ -201,21 +189,26 @@ class RunConfig:
     recipe: RecipeConfig
     augment: AugmentConfig | None  # None: no augmentation
     layout: LayoutConfig
-    total_steps: int
-    report_steps: int
-    grid_steps: int
-    tensorboard: bool
-    checkpoint_steps: int
-    checkpoint_keep: int
-    patience_steps: int
+    report: ReportConfig
+    checkpoint: CheckpointConfig
+    guard: GuardConfig
+
+    def steps(self, kimg: float) -> int:
+        """Training steps that last for so many kimg, at least one."""
+        return max(1, math.ceil(round(kimg * 1000 / self.batch_size, 6)))
+
+    @property
+    def total_steps(self) -> int:
+        """Length of the run in training steps."""
+        return self.steps(self.total_kimg)
 
 
 # The dataclasses whose fields a config file gives, by section; '' is the top.
 SECTIONS: dict[str, tuple[type, ...]] = {
     "": (RunConfig,),
     "data": (DataConfig,),
-    "generator": (GeneratorConfig, GeneratorWidths),
-    "discriminator": (DiscriminatorConfig, DiscriminatorWidths),
+    "generator": (GeneratorConfig, widths(65536, 1024)),
+    "discriminator": (DiscriminatorConfig, widths(32768, 512)),
     "recipe": (RecipeConfig,),
     "augment": (AugmentConfig,),
     "layout": (LayoutConfig,),
@@ -234,13 +227,13 @@ FIELDS: dict[str, dataclasses.Field] = {
 # What may change when a run is continued: it changes no number of the training, or, where sums
 # are taken in another order, its rounding.
 _FREE_SECTIONS = ("layout.", "report.", "checkpoint.", "guard.")
-_FREE = {"total_kimg", "data.max_megapixels", "data.threads", "data.workers"}
+_FREE = {"deterministic", "total_kimg", "data.max_megapixels", "data.threads", "data.workers"}
 MAY_CHANGE = frozenset(x for x in FIELDS if x in _FREE or x.startswith(_FREE_SECTIONS))
 
 
-def field_types() -> dict[str, Any]:
-    """Every field's type by its dotted name."""
-    return {name: each.type for name, each in FIELDS.items()}
+def parse_saved(config: Mapping[str, Any]) -> RunConfig:
+    """A checkpoint's config: a field that may change may be newer than it, and is by default."""
+    return parse({name: FIELDS[name].default for name in MAY_CHANGE} | flatten(config))
 
 
 def parse(config: Any) -> RunConfig:
@@ -251,46 +244,32 @@ def parse(config: Any) -> RunConfig:
     """
     f = checked(flatten(config if isinstance(config, Mapping) else config.to_dict()), FIELDS)
     conditions.check(f)
-
-    # What None stands for.
     is_new = f["init_from"] is None
-    found = {
+    stands_for = {
         "recipe.ema_kimg": f["batch_size"] * 10 / 32,
         "recipe.ema_rampup": 0.05 if is_new else None,
         "augment.kimg": 500.0 if is_new else 100.0,
     }
-    f |= {name: value for name, value in found.items() if f[name] is None}
+    f |= {name: value for name, value in stands_for.items() if f[name] is None}
 
-    def made(kind: type, section: str, **others: Any) -> Any:
-        own = [each.name for each in dataclasses.fields(kind) if each.metadata]
-        return kind(**others, **{name: f[f"{section}.{name}".removeprefix(".")] for name in own})
-
-    def steps(name: str) -> int:
-        return max(1, math.ceil(round(f[name] * 1000 / f["batch_size"], 6)))
-
-    shape = conditions.shape_of(f)
+    given, shape = nested(f), conditions.shape_of(f)
     k = conditions.halvings(shape)
     images = {"num_classes": f["num_classes"], "image_channels": f["image_channels"]}
+    base = shape[0] >> k, shape[1] >> k
 
-    def network(kind: type, section: str) -> Any:
-        widths = f[f"{section}.channel_base"], f[f"{section}.channel_max"]
-        channels = conditions.channel_widths(*widths, 4 << k)
-        return made(kind, section, channels=channels, base=(shape[0] >> k, shape[1] >> k), **images)
+    def network(kind: type, channel_base: int, channel_max: int, **others: Any) -> Any:
+        channels = conditions.channel_widths(channel_base, channel_max, 4 << k)
+        return kind(**images, channels=channels, base=base, **others)
 
-    return made(
-        RunConfig,
-        "",
-        data=made(DataConfig, "data", shape=shape, **images),
-        generator=network(GeneratorConfig, "generator"),
-        discriminator=network(DiscriminatorConfig, "discriminator"),
-        recipe=made(RecipeConfig, "recipe", batch_size=f["batch_size"]),
-        augment=None if f["augment.kind"] == "none" else made(AugmentConfig, "augment"),
-        layout=made(LayoutConfig, "layout"),
-        total_steps=steps("total_kimg"),
-        report_steps=steps("report.every_kimg"),
-        grid_steps=steps("report.grid_every_kimg"),
-        tensorboard=f["report.tensorboard"],
-        checkpoint_steps=steps("checkpoint.every_kimg"),
-        checkpoint_keep=f["checkpoint.keep"],
-        patience_steps=steps("guard.patience_kimg"),
-    )
+    sections = {
+        "data": DataConfig(**images, shape=shape, **given["data"]),
+        "generator": network(GeneratorConfig, **given["generator"]),
+        "discriminator": network(DiscriminatorConfig, **given["discriminator"]),
+        "recipe": RecipeConfig(batch_size=f["batch_size"], **given["recipe"]),
+        "augment": None if f["augment.kind"] == "none" else AugmentConfig(**given["augment"]),
+        "layout": LayoutConfig(**given["layout"]),
+        "report": ReportConfig(**given["report"]),
+        "checkpoint": CheckpointConfig(**given["checkpoint"]),
+        "guard": GuardConfig(**given["guard"]),
+    }
+    return RunConfig(**given | sections)

@@ -38,7 +38,7 @@ def check() -> None:
         where = f"JAX_PLATFORMS={asked}: unset it, or" if asked else "for an accelerator,"
         raise ValueError(
             f"JAX finds no device{_because(error)}; {where} pip install 'creps-jax[cuda]' for "
-            "NVIDIA's GPUs, 'creps-jax[tpu]' for TPUs"
+            "NVIDIA's GPUs, 'creps-jax[cuda12]' with older drivers, 'creps-jax[tpu]' for TPUs"
         ) from error
 
 

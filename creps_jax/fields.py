@@ -53,6 +53,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of flatten, for names with one dot at most."""
+    config: dict[str, Any] = {}
+    for name, value in flat.items():
+        section, _, last = name.rpartition(".")
+        (config.setdefault(section, {}) if section else config)[last] = value
+    return config
+
+
 def checked(given: Mapping[str, Any], fields: Mapping[str, dataclasses.Field]) -> dict[str, Any]:
     """The values of all fields, each of its field's type and in its range, in the fields' order.
 

@@ -17,7 +17,7 @@ import signal
 from absl import flags
 from ml_collections import config_flags
 
-from creps_jax import console
+from creps_jax import console, places
 from creps_jax.commands import train
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -52,6 +52,7 @@ def main() -> None:
     """Flags in, one run out; it ends the program with a code other than 0 unless it finishes."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ends at once, until there is a step to save.
     console.take_over()
+    places.use_gcsfs()
     config = train.parse_flags(__doc__, _CONFIG)
     cluster = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _WAIT_SEC.value)
     train.train(

@@ -32,10 +32,16 @@ BEAT_SEC = 15.0  # from one sign of life of a run in a bucket to the next
 SILENT_SEC = 60.0  # without one: it has ended
 _LOCK = "lock"
 
-# Buckets by gcsfs, as our extra installs it, also where TensorFlow is. etils looks once, when the
-# first of its paths is used: hence so early.
-if importlib.util.find_spec("gcsfs"):
-    os.environ.setdefault("EPATH_USE_TF", "0")
+
+def use_gcsfs() -> None:
+    """Lets etils reach buckets by gcsfs, as our extra installs it, also where TensorFlow is.
+
+    etils looks once, when the first of its paths is used, one of a disk too, and for the whole
+    process. So our commands call this at their start; in another program the first bucket that we
+    are given does, and where etils has looked before, it stays as it is.
+    """
+    if importlib.util.find_spec("gcsfs"):
+        os.environ.setdefault("EPATH_USE_TF", "0")
 
 
 def path(text: str | os.PathLike[str]) -> Path:
@@ -59,6 +65,7 @@ def in_bucket(text: str | os.PathLike[str]) -> Path | None:
         raise ValueError(f"gs://{url[1]} needs gcsfs: pip install 'creps-jax[gcs]'")
     if re.search(r"[*?[]", url[1]):  # Deleting it would delete what matches.
         raise ValueError(f"gs://{url[1]} has one of * ? [: gcsfs takes it for a pattern; rename it")
+    use_gcsfs()
     import fsspec
     from etils import epath
 

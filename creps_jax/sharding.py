@@ -16,6 +16,7 @@ PARTITION_SPECS = {
     "y": PartitionSpec("data", "row"),  # positions of an image's rows, [N, H]
     "x": PartitionSpec("data", "column"),  # of its columns, [N, W]
     "images": PartitionSpec("data", "row", "column"),  # [N, H, W, channels]
+    "grid": PartitionSpec(("data", "row", "column")),  # of fakes: whole, split over all devices
     # Rendering, on a mesh of 'row' and 'column'.
     "image": PartitionSpec(),  # folded weights of an image: a copy on every device
     "positions": PartitionSpec(("row", "column")),  # of lines: split over all devices
@@ -62,11 +63,23 @@ def named(mesh: Mesh, kind: str) -> NamedSharding:
     return NamedSharding(mesh, PARTITION_SPECS[kind])
 
 
-def compiler_options(mesh: Mesh) -> dict[str, Any]:
+def is_on_gpus(mesh: Mesh) -> bool:
+    """Whether its devices are GPUs, of whatever maker."""
+    return mesh.devices.flat[0].platform == "gpu"
+
+
+def compiler_options(mesh: Mesh, deterministic: bool = False) -> dict[str, Any]:
     """XLA's options for programs on these devices.
 
     Its library of fused products for CPUs is slower than its plain ones for most of our shapes.
+
+    Args:
+      deterministic: the same numbers each time: https://openxla.org/xla/determinism has how. Only
+        on GPUs they might be others.
     """
+    if is_on_gpus(mesh) and deterministic:
+        # No operations that add in any order, nor those that a measurement of their times chooses.
+        return {"xla_gpu_exclude_nondeterministic_ops": True, "xla_gpu_autotune_level": 0}
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     return {"xla_cpu_experimental_ynn_fusion_type": ""} if on_cpu else {}
 

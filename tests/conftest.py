@@ -25,6 +25,9 @@ os.environ["XLA_FLAGS"] = " ".join(
 
 import jax
 
+from creps_jax import places
+
+places.use_gcsfs()  # As the commands do.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)

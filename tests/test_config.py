@@ -21,6 +21,7 @@ def base_config():
         "seed": 7,
         "init_from": "runs/other",
         "precision": "auto",
+        "deterministic": False,
         "total_kimg": 25_000.0,
         "batch_size": 32,
         "resolution": 512,
@@ -196,8 +197,9 @@ def test_every_field_arrives_where_it_belongs():
     shared = {"image_channels": 3, "num_classes": 0}
     for part in (run.generator, run.discriminator, run.data):
         assert shared.items() <= dataclasses.asdict(part).items()
-    assert (run.seed, run.recipe.batch_size, run.checkpoint_keep) == (7, 32, 3)
-    assert (run.report_steps, run.grid_steps, run.checkpoint_steps) == (125, 6250, 12500)
+    assert (run.seed, run.recipe.batch_size, run.checkpoint.keep) == (7, 32, 3)
+    assert (run.report.every_kimg, run.checkpoint.every_kimg) == (4, 400)
+    assert (run.steps(4), run.steps(200), run.total_steps) == (125, 6250, 781_250)
 
 
 def test_a_config_dict_is_as_good_as_a_dict():
@@ -250,21 +252,10 @@ def test_without_ema_kimg_the_half_life_follows_the_batch():
 )
 def test_kimg_become_the_whole_steps_that_cover_them(kimg, batch_size, steps):
     fields = {"batch_size": batch_size, "discriminator__mbstd_group_size": 2}
-    run = config.parse(
-        changed(
-            **fields,
-            total_kimg=kimg,
-            report__every_kimg=kimg,
-            report__grid_every_kimg=2 * kimg,
-            checkpoint__every_kimg=kimg,
-        )
-    )
-    assert run.total_steps == run.report_steps == run.checkpoint_steps == steps
-    assert config.parse(changed(report__every_kimg=1e-9)).report_steps == 1
-    assert 2 * steps - 1 <= run.grid_steps <= 2 * steps
-    assert config.parse(changed(total_kimg=kimg, **fields)).report_steps == math.ceil(
-        4000 / batch_size
-    )
+    run = config.parse(changed(**fields, total_kimg=kimg))
+    assert run.total_steps == run.steps(kimg) == steps
+    assert 2 * steps - 1 <= run.steps(2 * kimg) <= 2 * steps
+    assert run.steps(1e-9) == 1
 
 
 @pytest.mark.parametrize("path", MAY_BE_ZERO)
@@ -278,6 +269,15 @@ def test_zero_passes_where_it_means_something(path):
 def test_what_may_change_between_starts_is_in_the_schema():
     assert config.FIELDS.keys() > config.MAY_CHANGE
     assert {n for n in config.MAY_CHANGE if n.startswith(("generator.", "recipe."))} == set()
+
+
+def test_a_checkpoint_may_lack_what_may_change_between_starts():
+    saved = base_config()
+    del saved["deterministic"]
+    assert config.parse_saved(saved) == config.parse(base_config())
+    del saved["generator"]["thickness"]
+    with pytest.raises(ValueError, match=r"lacks generator\.thickness"):
+        config.parse_saved(saved)
 
 
 # What is refused.
@@ -433,7 +433,7 @@ def test_the_path_lengths_share_of_a_batch_is_whole():
 
 
 def test_at_least_two_checkpoints_are_kept():
-    assert config.parse(changed(checkpoint__keep=2)).checkpoint_keep == 2
+    assert config.parse(changed(checkpoint__keep=2)).checkpoint.keep == 2
     refuses(changed(checkpoint__keep=1), "checkpoint.keep=1")
 
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from creps_jax import cli
-from creps_jax.config import field_types
+from creps_jax.config import FIELDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -84,7 +84,7 @@ def main_faults(arguments):
     found = []
     for name, _, value in (a.removeprefix("--").partition("=") for a in arguments):
         if name.startswith("config."):
-            found += [f"the config has no {name}"] * (name[7:] not in field_types())
+            found += [f"the config has no {name}"] * (name[7:] not in FIELDS)
         elif name not in MAIN_FLAGS:
             found.append(f"creps_jax.main has no --{name}")
         elif name == "config" and not (ROOT / value).is_file() and value != "...":
@@ -100,7 +100,7 @@ def experiment_faults(path, arguments):
     options = set(re.findall(r'(?:add_argument\(\s*"--|DEFINE_\w+\(\s*")(\w+)"', source))
     given = [a.removeprefix("--").partition("=")[0] for a in arguments if a.startswith("-")]
     if any(name.startswith("config.") for name in given):
-        given = [name for name in given if name[7:] not in field_types()]
+        given = [name for name in given if name[7:] not in FIELDS]
     return [f"{path.name} has no --{name}" for name in given if name not in options]
 
 

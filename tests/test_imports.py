@@ -65,6 +65,7 @@ MAY_IMPORT = {
     "training.hlo": (),
     "training.topology": (),
     "training.programs": (*STEP, "training.memory"),
+    "training.determinism": (*STEP, "training.memory", "training.programs"),
     "training.report": ("model", *STEP, "training.memory", "training.guards"),
     "checksums": (),
     "commits": ("checksums",),

@@ -81,6 +81,7 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path):
     result = train(DEMO, f"--workdir={tmp_path}/run", JAX_PLATFORMS="cuda")
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
     assert "JAX_PLATFORMS=cuda: unset it, or pip install 'creps-jax[cuda]'" in result.stderr
+    assert "'creps-jax[cuda12]' with older drivers" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 from absl import logging as absl_logging
 
-from creps_jax.config import field_types
+from creps_jax.config import FIELDS
 from creps_jax.training.topology import check as check_topology
 
 _MEMORY = (
@@ -41,7 +41,7 @@ def parse_flags(about: str, config_flag: flags.FlagHolder) -> dict[str, Any]:
 def config_errors() -> Iterator[None]:
     """Around what loads the config file: its faults end in one line that says what to do."""
     given = [a.removeprefix("--config.").partition("=")[0] for a in sys.argv if "--config." in a]
-    unknown = ", ".join(name for name in given if name not in field_types())
+    unknown = ", ".join(name for name in given if name not in FIELDS)
     try:
         yield
     except AttributeError as error:

@@ -13,7 +13,7 @@ import numpy as np
 
 from creps_jax import disk, places
 from creps_jax.checkpoint import load_networks
-from creps_jax.config import parse
+from creps_jax.config import parse_saved
 from creps_jax.interop.official import (
     Arrays,
     discriminator_names,
@@ -54,7 +54,7 @@ def load_arrays(path: str) -> dict[str, Arrays]:
             networks, raw_config = load_networks(given)
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(f"init_from: {error}") from error
-        config = parse(raw_config)
+        config = parse_saved(raw_config)
         names = {
             "G": generator_names(config.generator),
             "D": discriminator_names(config.discriminator),

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from creps_jax import rng, sharding
-from creps_jax.training import phases, programs, samples
+from creps_jax.training import determinism, phases, programs, samples
 from creps_jax.training.report import Reporter
 from creps_jax.training.requests import requests_blocked, stop_requests
 from creps_jax.training.run import Run, save
@@ -60,8 +60,8 @@ def train(run: Run, more: Sequence[Action] = ()) -> bool:
     config, begun = run.config, run.step
     actions = (
         *more,
-        Action(config.grid_steps, evaluate),
-        Action(config.checkpoint_steps, keep, at_stop=True),
+        Action(config.steps(config.report.grid_every_kimg), evaluate),
+        Action(config.steps(config.checkpoint.every_kimg), keep, at_stop=True),
     )
     blocked = requests_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step, run.guard)
@@ -73,6 +73,9 @@ def train(run: Run, more: Sequence[Action] = ()) -> bool:
             reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
         if run.step < config.total_steps:
             with reporter.pause():
+                if sharding.is_on_gpus(run.task.mesh):
+                    found = determinism.of_step(run.task)
+                    print(determinism.line(found, config.deterministic), flush=True)
                 print(programs.compile_step(run.task), flush=True)
         while True:
             # Counted from where this start began, as JAX does.

@@ -55,7 +55,7 @@ class Phase(NamedTuple):
         self, task: Task, state: TrainState, batch: Batch, draws: dict[str, Any]
     ) -> tuple[TrainState, Metrics]:
         """(state, metrics) after this part of the step."""
-        run = program(self, task.mesh)
+        run = program(self, task.mesh, task.deterministic)
         changed, metrics = run(task, *self.arguments(state, batch, draws))
         return state.replace(**changed), metrics
 
@@ -68,9 +68,9 @@ class Phase(NamedTuple):
 
 
 @functools.cache
-def program(phase: Phase, mesh: Mesh) -> Any:
+def program(phase: Phase, mesh: Mesh, deterministic: bool) -> Any:
     """A phase, compiled for the task's mesh."""
-    options = sharding.compiler_options(mesh)
+    options = sharding.compiler_options(mesh, deterministic)
     return jax.jit(on_fields(phase), static_argnums=0, donate_argnums=1, compiler_options=options)
 
 

@@ -58,7 +58,8 @@ def calls(
     p = state.augment and state.augment.p
     yield Call("prepare", 1, step.prepare, (state.step, p, images))
     for phase in phases.of_run(task.recipe):
-        run, inputs = phases.program(phase, task.mesh), phase.arguments(state, batch, draws)
+        run = phases.program(phase, task.mesh, task.deterministic)
+        inputs = phase.arguments(state, batch, draws)
         yield Call(phase.name, phase.interval(task.recipe), run, inputs)
 
 

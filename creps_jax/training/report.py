@@ -58,7 +58,8 @@ def _why_cpu() -> str:
     if platforms := os.environ.get("JAX_PLATFORMS"):
         return f"On the CPU because JAX_PLATFORMS={platforms} is set."
     if Path("/dev/nvidia0").exists():
-        if importlib.util.find_spec("jax_cuda13_plugin") is None:
+        plugins = (f"jax_cuda{version}_plugin" for version in (12, 13))
+        if not any(map(importlib.util.find_spec, plugins)):
             return "On the CPU: there is an NVIDIA GPU; pip install 'creps-jax[cuda]' to use it."
         return "On the CPU: JAX could not start the NVIDIA GPU; its warnings above say why."
     if Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists():
@@ -156,9 +157,9 @@ class Reporter:
         forget_after(workdir / METRICS, step)
         self._metrics_file = places.open_to_append(workdir / METRICS)
         self._closed_at_exit.enter_context(self._metrics_file)
-        if config.tensorboard and places.is_in_bucket(workdir):
+        if config.report.tensorboard and places.is_in_bucket(workdir):
             print(f"No TensorBoard events in a bucket: {METRICS} has the numbers.", flush=True)
-        elif config.tensorboard and step < config.total_steps:
+        elif config.report.tensorboard and step < config.total_steps:
             self._events = self._closed_at_exit.enter_context(Events(workdir))
             if step == 0:
                 self._events.write(lambda writer: writer.write_hparams(_readable(raw_config)))
@@ -196,7 +197,8 @@ class Reporter:
         self._collected.append(metrics)
         if len(self._collected) > 1:
             jax.block_until_ready(self._collected[-2])  # At most one step ahead of the device.
-        if step % self._config.report_steps == 0 or step == self._config.total_steps:
+        every = self._config.steps(self._config.report.every_kimg)
+        if step % every == 0 or step == self._config.total_steps:
             self._report(step)
 
     def check_losses(self, step: int) -> None:

@@ -65,7 +65,7 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
     except ValueError as error:
         raise ValueError(f"--workdir: {error}") from error
     config = parse(raw_config)
-    if config.tensorboard and not places.is_in_bucket(workdir):
+    if config.report.tensorboard and not places.is_in_bucket(workdir):
         check_installed()
     dtype = compute_dtype(config.precision, jax.default_backend())
     print(device_line(jnp.dtype(dtype).name), flush=True)
@@ -85,7 +85,7 @@ def begin_or_continue(
     raw_config: dict[str, Any], config: RunConfig, workdir: Path, lock: Lock | None
 ) -> Run:
     """The rest of `prepare`, in the locked workdir."""
-    checkpoints = Checkpoints(workdir, config.checkpoint_keep)
+    checkpoints = Checkpoints(workdir, config.checkpoint.keep)
     last_saved = checkpoints.latest_step()
     saved = None if last_saved is None else checkpoints.config(last_saved)
     raw_config, config = with_fixed_precision(raw_config, config, saved)
@@ -123,7 +123,7 @@ def begin_or_continue(
         state,
         last_saved or 0,
         last_saved,
-        Guard(config.patience_steps, adaptive, reported, troubles),
+        Guard(config.steps(config.guard.patience_kimg), adaptive, reported, troubles),
     )
 
 

@@ -27,6 +27,7 @@ class Task(NamedTuple):
     label_shares: tuple[float, ...]  # how often each class occurs in the data set
     mesh: Mesh  # the devices
     layout: LayoutConfig
+    deterministic: bool = False  # ask XLA for it, on GPUs
 
 
 @flax.struct.dataclass

@@ -42,7 +42,16 @@ def make_task(
         )
     dtype = compute_dtype(config.precision, mesh.devices.flat[0].platform)
     networks = Generator(config.generator, dtype), Discriminator(config.discriminator, dtype)
-    return Task(*networks, recipe, config.augment, config.seed, label_shares, mesh, layout)
+    return Task(
+        *networks,
+        recipe,
+        config.augment,
+        config.seed,
+        label_shares,
+        mesh,
+        layout,
+        config.deterministic,
+    )
 
 
 def with_fixed_precision(

@@ -69,7 +69,10 @@ def test_only_process_0_writes(stopped_and_continued):
 
 
 def test_two_processes_compute_what_one_with_two_devices_computes(stopped_and_continued, cache):
-    assert same(stopped_and_continued[0], unbroken_run(cache)[0])
+    two, (one, _) = stopped_and_continued[0], unbroken_run(cache)
+    assert same(two, one)
+    grids = [sorted(workdir.glob("fakes_*.png")) for workdir in (two, one)]
+    assert [grid.read_bytes() for grid in grids[0]] == [grid.read_bytes() for grid in grids[1]]
 
 
 def test_an_error_of_one_process_ends_all_as_an_error(cache, tmp_path):

@@ -19,15 +19,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from configs import default
-from creps_jax import cli
+from creps_jax import cli, sharding
 from creps_jax.checkpoint import load_ema, load_generator
 from creps_jax.commands import train
-from creps_jax.config import MAY_CHANGE, field_types
+from creps_jax.config import FIELDS, MAY_CHANGE
 from creps_jax.fields import flatten
-from creps_jax.training import programs
+from creps_jax.training import determinism, programs
 from creps_jax.training.guards import Guard
 from creps_jax.training.requests import requests_blocked, stop_requests
 from creps_jax.training.run import prepare, save
+from creps_jax.training.state import init_state
 from experiments.kill_hunt import same
 from tests.helpers.publishers import COUNT, PUBLISH
 
@@ -35,6 +36,7 @@ from tests.helpers.publishers import COUNT, PUBLISH
 TRAINED = {
     "seed": 7,
     "precision": "bfloat16",
+    "deterministic": True,
     "total_kimg": 0.016,
     "batch_size": 16,
     "resolution": 8,
@@ -129,8 +131,8 @@ def trained(tmp_path_factory):
 
 def test_every_field_has_a_run_in_which_it_is_another_than_by_default():
     tried = TRAINED | OF_CLASSES | LAYOUT
-    of_data = {name for name in field_types() if name.startswith("data.")}
-    assert tried.keys() | FINE_TUNED | of_data == field_types().keys()
+    of_data = {name for name in FIELDS if name.startswith("data.")}
+    assert tried.keys() | FINE_TUNED | of_data == FIELDS.keys()
     by_default = flatten(json.loads(default.get_config().to_json()))
     assert not {name for name, value in tried.items() if by_default[name] == value}
 
@@ -147,7 +149,7 @@ def test_a_run_of_other_values_trains_and_paints(trained):
 def test_what_may_change_changes_when_a_run_continues(trained):
     others = {"total_kimg": 0.032, "guard.patience_kimg": 2.0, "checkpoint.keep": 3}
     others |= {f"{name}_kimg": 0.032 for name in ("report.every", "checkpoint.every")}
-    others |= {"report.grid_every_kimg": 0.032, "report.tensorboard": True}
+    others |= {"deterministic": False, "report.grid_every_kimg": 0.032, "report.tensorboard": True}
     others |= {"data.threads": 2, "data.workers": 1, "data.max_megapixels": 200.0, **LAYOUT}
     assert others.keys() == MAY_CHANGE
     with prepared(trained, others) as run:
@@ -190,6 +192,28 @@ def test_a_run_that_is_lengthened_is_the_longer_run(trained, longer, tmp_path, c
     finish(tmp_path / "lengthened", steps(4))
     assert "Continuing" in capsys.readouterr().out
     assert same(tmp_path / "lengthened", longer)
+
+
+def test_a_run_on_gpus_tells_what_it_asks_of_their_compiler(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sharding, "is_on_gpus", lambda mesh: True)  # The programs are there.
+    finish(tmp_path)
+    assert same(tmp_path, trained)
+    assert (
+        "deterministic=True: XLA is asked for deterministic products (G main, G path length, D main"
+        ", D R1), convolutions (G main, D main, D R1), scatters (G main, D R1).\n"
+    ) in capsys.readouterr().out
+
+
+def test_the_program_for_a_gpu_has_what_xla_says_it_of(trained):
+    with prepared(trained) as run:
+        calls = programs.calls(run.task, *programs.abstract_inputs(run.task))
+        traced = {call.name: call.function.trace(run.task, *call.inputs) for call in calls}
+        for name in ("prepare", "D R1"):
+            text = traced[name].lower(lowering_platforms=("cuda",)).as_text()
+            expected = [] if name == "prepare" else ["products", "convolutions", "scatters"]
+            assert determinism.operations(text) == expected
+        first = jax.jit(init_state, static_argnums=0).lower(run.task).as_text()
+        assert determinism.operations(first) == []
 
 
 def test_regularisations_are_reported_at_their_intervals(longer):

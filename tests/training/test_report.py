@@ -19,6 +19,7 @@ from creps_jax.training.profile import tracing
 from creps_jax.training.report import (
     Events,
     Reporter,
+    device_line,
     duration,
     forget_after,
     mean_metrics,
@@ -47,6 +48,21 @@ def test_durations_read_well(seconds, text):
 def test_a_metric_is_the_mean_over_the_steps_that_have_it():
     steps = [{"a": np.float32(1), "b": np.float32(5)}, {"a": np.float32(2)}]
     assert mean_metrics(steps) == {"a": 1.5, "b": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "told"),
+    [
+        ("none", "there is an NVIDIA GPU; pip install 'creps-jax[cuda]' to use it."),
+        ("jax_cuda12_plugin", "JAX could not start the NVIDIA GPU; its warnings above say why."),
+        ("jax_cuda13_plugin", "JAX could not start the NVIDIA GPU; its warnings above say why."),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_told_of(monkeypatch, plugin, told):
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr(pathlib.Path, "exists", lambda path: path.name == "nvidia0")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == plugin or None)
+    assert device_line("float32").endswith(f"On the CPU: {told}")
 
 
 def test_a_run_that_ends_before_its_trace_is_an_error(tmp_path):
@@ -107,11 +123,15 @@ def test_a_run_without_a_writer_of_events_says_what_to_install(tmp_path, monkeyp
 
 def test_starting_and_continuing_a_run_need_no_tensorflow():
     program = (
-        "import sys, creps_jax.training.loop, creps_jax.training.dry_run\n"
+        "import os, sys, creps_jax.training.loop, creps_jax.training.dry_run\n"
+        "assert 'EPATH_USE_TF' not in os.environ\n"  # Others may use etils in the same process.
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     command = [sys.executable, "-c", program]
-    loaded = subprocess.run(command, check=True, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "EPATH_USE_TF"}
+    loaded = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment, timeout=120
+    )
     assert {"clu", "tensorflow", "tensorboard"}.isdisjoint(loaded.stdout.split())
     assert loaded.stderr == ""
 
@@ -119,7 +139,7 @@ def test_starting_and_continuing_a_run_need_no_tensorflow():
 def test_a_path_that_is_no_text_is_no_trouble(tmp_path):
     raw = tiny_config({"data.source": os.fsdecode(b"folder:r\xe9n"), "report.tensorboard": True})
     config = parse(raw)
-    with Reporter(tmp_path, raw, config, 0, Guard(config.patience_steps, True, 0, {})):
+    with Reporter(tmp_path, raw, config, 0, Guard(100, True, 0, {})):
         pass
     (events,) = tmp_path.glob("events.*")
     assert b"folder:r\\udce9n" in events.read_bytes()
@@ -128,7 +148,7 @@ def test_a_path_that_is_no_text_is_no_trouble(tmp_path):
 
 def test_a_finished_run_writes_no_events(tmp_path):
     config = parse(tiny_config({"total_kimg": 0.016}))
-    guard = Guard(config.patience_steps, True, 0, {})
+    guard = Guard(100, True, 0, {})
     with Reporter(tmp_path, {}, config, config.total_steps, guard) as reporter:
         reporter.image("fakes", config.total_steps, np.zeros((8, 8, 3), np.uint8))
     names = {path.name for path in tmp_path.iterdir()}

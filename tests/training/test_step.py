@@ -95,7 +95,10 @@ def trained(devices, layout=PLAIN):
     return states, metrics
 
 
-PROGRAMS = (step.prepare, *(phases.program(phase, task_on(1).mesh) for phase in phases.PHASES))
+PROGRAMS = (
+    step.prepare,
+    *(phases.program(phase, task_on(1).mesh, False) for phase in phases.PHASES),
+)
 OF_STEP = [f"jit({program.__name__}" for program in PROGRAMS]
 
 
@@ -136,7 +139,7 @@ def test_a_phase_that_changes_what_it_does_not_name_is_an_error():
     state, _, batch, drawn = programs.abstract_inputs(task)
     careless = phases.PHASES[-1]._replace(changes=("step", "g_ema"))
     with pytest.raises(AssertionError, match=r"finish changes \['augment'\]"):
-        phases.program(careless, task.mesh).trace(
+        phases.program(careless, task.mesh, False).trace(
             task, *careless.arguments(state, batch, drawn | {"finish": None})
         )
 
