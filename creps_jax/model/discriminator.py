@@ -71,14 +71,20 @@ class Discriminator(nn.Module):
             for name, initials in init_discriminator(self.config).items()
         }
 
-    def __call__(self, images: Array, c: Array) -> Array:
-        """images [N, H, W, channels], c [N, num_classes] -> logits [N]."""
+    def __call__(self, images: Array, c: Array, kinds: int = 1) -> Array:
+        """images [N, H, W, channels], c [N, num_classes] -> logits [N].
+
+        kinds: so many kinds of images take turns, and their minibatch statistics do not mix.
+        """
         inner = ("from_rgb", "blocks", "conv", "fc")
         p = ops.in_dtype({name: self.p[name] for name in inner}, self.dtype)
         x = layers.activate(p["from_rgb"], layers.conv(p["from_rgb"]["weight"], images))
         for block in p["blocks"]:
             x = apply_block(block, x)
-        x = layers.minibatch_std(x, self.config.mbstd_group_size)
+        by_kind = x.reshape(-1, kinds, *x.shape[1:])
+        with_std = functools.partial(layers.minibatch_std, group_size=self.config.mbstd_group_size)
+        x = jax.vmap(with_std, 1, 1)(by_kind)
+        x = x.reshape(-1, *x.shape[2:])
         x = layers.activate(p["conv"], layers.conv(p["conv"]["weight"], x))
         x = jax.vmap(functools.partial(layers.linear, p["fc"]))(x.reshape(x.shape[0], -1))
         with ops.in_float32("logits"):
