@@ -67,8 +67,9 @@ def test_chips_exchange_gradients_and_statistics_and_nothing_else(phase):
         assert not arrays
         return
     # The minibatch statistics each time that D judges, and their derivatives.
-    statistics = (BATCH // GROUP, SIDE, SIDE, CHANNELS)
-    assert arrays.pop(statistics, 0) <= {"G path length": 0, "G main": 3}.get(phase, 6)
+    groups = (2, BATCH // GROUP) if phase == "D main" else (BATCH // GROUP,)  # Fakes and reals.
+    most = {"G path length": 0, "D R1": 6}.get(phase, 3)
+    assert arrays.pop((*groups, SIDE, SIDE, CHANNELS), 0) <= most and arrays.pop(groups, 0) <= 3
     # The gradients: of each use of a weight one, unless XLA adds these up before.
     state = programs.abstract_state(task)
     network = state.generator["params"] if phase.startswith("G") else state.discriminator["params"]
