@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from creps_jax.config import GeneratorConfig, parse
-from creps_jax.model import biline, coordinates, folded, layers
+from creps_jax.model import biline, coordinates, layers
 from creps_jax.model.generator import Generator, Variables
 from creps_jax.progress import Progress
 from creps_jax.rendering import programs, saving
@@ -63,7 +63,7 @@ def line_flops(image: biline.Image) -> int:
 def pixel_flops(image: biline.Image) -> int:
     """Of one pixel: twice the weights of decoders and refinement, and the compositions."""
     weights = sum(w.size for w in jax.tree.leaves(image.pixels) if w.ndim == 2)
-    return 2 * (weights + math.prod(folded.line_shape(image)))
+    return 2 * (weights + math.prod(biline.line_shape(image)))
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -111,7 +111,7 @@ def compile_all(painter: Painter, image: biline.Image) -> tuple[float, float]:
     """Compiles both stages; seconds, and the larger one's temporary MiB."""
     side = tiling_of(painter.mesh).tile
     t, axis = np.zeros(side, np.float32), np.zeros(side, np.int32)
-    lines = np.zeros((side, *folded.line_shape(image)), np.float32)
+    lines = np.zeros((side, *biline.line_shape(image)), np.float32)
     start, temporary = time.perf_counter(), []
     for function, arguments in (
         (programs.lines_on(painter.mesh), (image, t, axis)),

@@ -61,6 +61,17 @@ def dtype_of(image: Image) -> Any:
     return image.pixels["rgb"]["weight"].dtype
 
 
+def line_shape(image: Image) -> tuple[int, int, int]:
+    """K, R and B, the shape of one position's bi-line."""
+    thickness, width = image.freqs.shape[1], image.pixels["rgb"]["weight"].shape[0]
+    return len(image.lines["blocks"]), thickness, width
+
+
+def line_bytes(image: Image) -> int:
+    """Bytes of one position's bi-line, float32."""
+    return 4 * math.prod(line_shape(image))
+
+
 # One line position.
 
 

@@ -1,9 +1,6 @@
 """An image whose latent is in its weights: per position and pixel only the products are left."""
 
-import math
 from typing import Any
-
-import jax.numpy as jnp
 
 from creps_jax.model import biline
 from creps_jax.model.biline import Image, Styles
@@ -49,19 +46,3 @@ def fold_layer(p: Parameters, style: Style | Array) -> Parameters:
     else:
         weight = style[:, None] * p["weight"]
     return {"weight": weight, "bias": p["bias"]}
-
-
-def in_float32(image: Image) -> Image:
-    """The image computed in float32, from the same weights."""
-    return biline.in_dtype(image, jnp.float32)
-
-
-def line_shape(image: Image) -> tuple[int, int, int]:
-    """K, R and B, the shape of one position's bi-line."""
-    thickness, width = image.freqs.shape[1], image.pixels["rgb"]["weight"].shape[0]
-    return len(image.lines["blocks"]), thickness, width
-
-
-def line_bytes(image: Image) -> int:
-    """Bytes of one position's bi-line, float32."""
-    return 4 * math.prod(line_shape(image))

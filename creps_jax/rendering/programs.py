@@ -53,7 +53,7 @@ def in_parts(
         computed = biline.lines(image, *some).astype(jnp.float32)
         return jax.lax.dynamic_update_slice_in_dim(lines, computed, k * side, 0)
 
-    lines = jnp.zeros((len(t), *folded.line_shape(image)), jnp.float32)
+    lines = jnp.zeros((len(t), *biline.line_shape(image)), jnp.float32)
     return jax.lax.fori_loop(start // side, (stop + side - 1) // side, part, lines)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import sharding
-from creps_jax.model import biline, folded
+from creps_jax.model import biline
 from creps_jax.rendering import programs
 from creps_jax.rendering.frame import Frame, in_frame
 from creps_jax.rendering.threads import in_order, worker_threads
@@ -83,7 +83,7 @@ def kept_lines(
         math.ceil(n * k / span) + 1 for n, k in zip(largest(windows), supersample, strict=True)
     )
     # Those of a whole strip of columns and of two rows of windows.
-    kept = max(LINES_BYTES // (span * folded.line_bytes(image)), 2 * (tall + wide))
+    kept = max(LINES_BYTES // (span * biline.line_bytes(image)), 2 * (tall + wide))
     return kept, (kept - 2 * tall - wide) * span
 
 

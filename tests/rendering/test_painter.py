@@ -13,7 +13,7 @@ import pytest
 import creps_jax
 from creps_jax.checkpoint import load_generator
 from creps_jax.config import parse
-from creps_jax.model import biline, coordinates, folded
+from creps_jax.model import biline, coordinates
 from creps_jax.rendering import latents, programs, small
 from creps_jax.rendering.colours import to_uint8
 from creps_jax.rendering.painter import Painter
@@ -37,7 +37,7 @@ def test_float32_products_are_float32_on_accelerators_too(model, precision):
     """Whichever thread compiles them: a context of the caller's would not reach it."""
     painter = Painter(*model, devices=jax.devices()[:1], precision=precision)
     image, mesh, t = painter.image(painter.latents(0)), painter.mesh, np.zeros(TILE, np.float32)
-    lines = np.zeros((TILE, *folded.line_shape(image)), np.float32)
+    lines = np.zeros((TILE, *biline.line_shape(image)), np.float32)
     table, place, share = lines, np.zeros((TILE, TILE), np.int32), np.zeros((TILE, TILE), "f4")
     for function, arguments in [
         (programs.lines_on(mesh), (image, t, np.zeros(TILE, np.int32))),

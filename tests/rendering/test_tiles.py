@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from creps_jax.model import coordinates, folded
+from creps_jax.model import biline, coordinates
 from creps_jax.rendering import programs, tiles
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.windows import Blocks, Window
@@ -101,7 +101,7 @@ def test_no_device_waits_for_another_one(model):
     painter = Painter(*model, devices=jax.devices())
     image, mesh = painter.image(painter.latents(0)), painter.mesh
     t = np.zeros(mesh.size * TILE, np.float32)
-    lines = np.zeros((len(t), *folded.line_shape(image)), np.float32)
+    lines = np.zeros((len(t), *biline.line_shape(image)), np.float32)
     rows, columns = (lines[: TILE * n] for n in mesh.devices.shape)
     axis = np.zeros(len(t), np.int32)
     for function, arguments in [

@@ -10,11 +10,12 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import sharding
-from creps_jax.model import biline, folded
+from creps_jax.model import biline
 from creps_jax.rendering import programs
 from creps_jax.rendering.threads import worker_threads
 from creps_jax.rendering.tiles import assemble
@@ -84,7 +85,7 @@ def error(
 
     All is computed in float32: bfloat16 would add its rounding.
     """
-    image = folded.in_float32(image)
+    image = biline.in_dtype(image, jnp.float32)
     positions = [t.ravel() for t in picture.positions(h[:, None], w[:, None])]
     exact = [evaluate(image, axis, t, mesh) for axis, t in enumerate(positions)]
     of_each = jax.vmap(between, (None, 0, 0))

@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import sharding
-from creps_jax.model import biline, folded
+from creps_jax.model import biline
 from creps_jax.rendering import programs
 from creps_jax.rendering.threads import worker_threads
 from creps_jax.rendering.tiling import tiling_of
@@ -72,7 +72,7 @@ def between(lines: jax.Array, below: jax.Array, share: jax.Array) -> jax.Array:
 def evaluate(image: biline.Image, axis: int, t: np.ndarray, mesh: Mesh) -> np.ndarray:
     """The bi-lines at positions t [M]: float32 [M, K, R, B]."""
     span = mesh.size * tiling_of(mesh).tile
-    lines = np.empty((len(t), *folded.line_shape(image)), np.float32)
+    lines = np.empty((len(t), *biline.line_shape(image)), np.float32)
 
     def chunk(start: int) -> None:
         part = lines[start : start + span]
@@ -109,7 +109,7 @@ def make_tables(
         worst intervals are halved, and a warning is logged.
     """
     # bfloat16's rounding would look like kinks everywhere: nothing would be fine enough.
-    image = folded.in_float32(image)
+    image = biline.in_dtype(image, jnp.float32)
 
     # The lines of each axis that intervals of the other are tried with, evenly spaced.
     partners = []
@@ -139,18 +139,18 @@ def _make_table(
 ) -> Table:
     """The table of an axis, first with an entry every pitch."""
     # How many entries there may be. Powers of two, so that few compiled shapes serve all pictures.
-    most = 2 ** math.floor(math.log2(MAX_BYTES // folded.line_bytes(image)))
+    most = 2 ** math.floor(math.log2(MAX_BYTES // biline.line_bytes(image)))
     first, last = math.floor(needed.low / pitch), math.floor(needed.high / pitch) + 1
     if (count := 2 * (last - first) + 1) > most:
         raise ValueError(
             f"the warp reaches positions from {needed.low:.4g} to {needed.high:.4g}, the image "
-            f"being from 0 to 1: their table takes {count * folded.line_bytes(image) / 2**20:.0f} "
+            f"being from 0 to 1: their table takes {count * biline.line_bytes(image) / 2**20:.0f} "
             f"MiB, more than {MAX_BYTES / 2**20:.0f}"
         )
 
     # The first entries, on a grid that is the same for every range.
     t = np.arange(first, last + 1) * pitch
-    lines = np.empty((most, *folded.line_shape(image)), np.float32)
+    lines = np.empty((most, *biline.line_shape(image)), np.float32)
     lines[: len(t)] = evaluate(image, axis, t, mesh)
 
     t = _add_middles(image, axis, t, lines, partners, needed, pitch, tolerance, mesh)
