@@ -74,17 +74,16 @@ class Discriminator(nn.Module):
     def __call__(self, images: Array, c: Array, kinds: int = 1) -> Array:
         """images [N, H, W, channels], c [N, num_classes] -> logits [N].
 
-        kinds: so many kinds of images take turns, and their minibatch statistics do not mix.
+        Args:
+          kinds: so many kinds of images, N / kinds of each, take turns. A group of the minibatch
+            statistics is every (N / group size)th image, so that all of one group are of one kind.
         """
         inner = ("from_rgb", "blocks", "conv", "fc")
         p = ops.in_dtype({name: self.p[name] for name in inner}, self.dtype)
         x = layers.activate(p["from_rgb"], layers.conv(p["from_rgb"]["weight"], images))
         for block in p["blocks"]:
             x = apply_block(block, x)
-        by_kind = x.reshape(-1, kinds, *x.shape[1:])
-        with_std = functools.partial(layers.minibatch_std, group_size=self.config.mbstd_group_size)
-        x = jax.vmap(with_std, 1, 1)(by_kind)
-        x = x.reshape(-1, *x.shape[2:])
+        x = layers.minibatch_std(x, min(self.config.mbstd_group_size, len(x) // kinds))
         x = layers.activate(p["conv"], layers.conv(p["conv"]["weight"], x))
         x = jax.vmap(functools.partial(layers.linear, p["fc"]))(x.reshape(x.shape[0], -1))
         with ops.in_float32("logits"):

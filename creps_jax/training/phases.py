@@ -94,11 +94,26 @@ def on_fields(phase: Phase) -> Callable[..., tuple[Any, Metrics]]:
 def discriminate(
     task: Task, params: Any, images: Array, labels: Array, amounts: Amounts | None, kinds: int = 1
 ) -> Array:
-    """Logits [N] of images as the discriminator sees them: augmented, if there are amounts."""
+    """Logits [N] of images as the discriminator sees them: augmented, if there are amounts.
+
+    Images of several kinds take turns: see in_turns().
+    """
     seen = images if amounts is None else augment(images, amounts)
     seen = sharding.constrain(task.mesh, "images", seen)
     params = with_frozen_layers(params, task.recipe.freeze_d)
     return task.discriminator.apply({"params": params}, seen, labels, kinds)
+
+
+def in_turns(first: Any, second: Any) -> Any:
+    """Two trees of arrays [N, ...] as one of [2 N, ...]: first[0], second[0], first[1], ...
+
+    So a device that has some of both has the same of them together.
+    """
+
+    def joined(a: Array, b: Array) -> Array:
+        return jnp.stack([a, b], axis=1).reshape(2 * len(a), *a.shape[1:])
+
+    return jax.tree.map(joined, first, second)
 
 
 def norm(tree: Any) -> Array:
@@ -227,12 +242,8 @@ def d_main(
         reals, fakes, of_fakes, of_reals = batch
         images, _ = paint(task, state.generator, fakes)
         images = jax.lax.stop_gradient(images)
-        # In turns: each device has both, and convolutions of more images are faster.
-        both = jax.tree.map(
-            lambda *kinds: jnp.stack(kinds, 1).reshape(2 * len(kinds[0]), *kinds[0].shape[1:]),
-            (images, fakes.c, of_fakes),
-            (reals.images, reals.labels, of_reals),
-        )
+        # In one pass: convolutions of more images are faster.
+        both = in_turns((images, fakes.c, of_fakes), (reals.images, reals.labels, of_reals))
         logits = discriminate(task, params, *both, kinds=2)
         fake_logits, real_logits = logits.reshape(-1, 2).T
         loss = losses.discriminator_loss(real_logits, fake_logits)

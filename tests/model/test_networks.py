@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+from collections import Counter
 from typing import NamedTuple
 
 import jax
@@ -464,6 +465,18 @@ def test_logits_of_a_group_do_not_depend_on_the_other_groups_images():
     assert (before[::2] != after[::2]).all()
 
 
+@pytest.mark.parametrize("n", [2, 8])  # Of each kind: less than a group has, and two groups.
+def test_kinds_of_images_that_take_turns_are_judged_as_each_alone(n):
+    module, variables = make_discriminator()
+    kinds = normal(n, 16, 16, 3), 2 + normal(n, 16, 16, 3, seed=2)
+    judge = quick_jit(
+        lambda images, kinds: module.apply(variables, images, np.zeros((len(images), 0)), kinds),
+        static_argnums=1,
+    )
+    both = judge(np.stack(kinds, axis=1).reshape(2 * n, 16, 16, 3), 2)
+    assert_close(both.reshape(n, 2).T, [judge(images, 1) for images in kinds])
+
+
 def test_logits_depend_on_the_image_and_on_the_class():
     module, variables = make_discriminator(resolution=8, num_classes=3, group_size=1)
     images = normal(2, 8, 8, 3)[[0, 0, 0, 1]]
@@ -593,6 +606,30 @@ def test_convolutions_of_several_sets_of_maps_are_each_ones():
     both = quick_jit(jax.vmap(lambda x: layers.conv(weight, x), 0))(xs)
     for x, y in zip(xs, both, strict=True):
         assert_close(y, layers.conv(weight, x))
+
+
+def test_a_product_over_positions_is_one_operation_whose_gradients_are_single_sums():
+    weight, bias, x = normal(3, 4), normal(4), normal(2, 5, 6, 3)
+
+    def ours(weight, bias, x):
+        vector = jax.vmap(jax.vmap(jax.vmap(lambda x: ops.shift(ops.product(x, weight), bias))))
+        return jnp.sin(vector(x)).sum()
+
+    def plain(weight, bias, x):
+        return jnp.sin(x @ weight + bias[None, None, None]).sum()
+
+    gradients = [jax.grad(f, argnums=(0, 1, 2)) for f in (ours, plain)]
+    at, towards = (weight, bias, x), (normal(3, 4, seed=1), normal(4, seed=2), normal(2, 5, 6, 3))
+    names = Counter(str(each.primitive) for each in jax.make_jaxpr(gradients[0])(*at).eqns)
+    assert names["product"] == 2 and names["outer"] == names["total"] == names["shift"] == 1
+    assert names["reduce_sum"] == 1 and "dot_general" not in names  # The loss is a sum.
+    for one, other in zip(*(f(*at) for f in gradients), strict=True):
+        assert_close(one, other)
+    # Forward over reverse, and reverse over both.
+    changes = [lambda *at, f=f: jax.jvp(f, at, towards)[1][0].sum() for f in gradients]
+    thirds = (quick_jit(jax.grad(f, argnums=(0, 1, 2)))(*at) for f in changes)
+    for one, other in zip(*thirds, strict=True):
+        assert_close(one, other)
 
 
 def test_outside_of_jit_nothing_is_compiled_a_second_time():
