@@ -7,18 +7,7 @@ import pytest
 
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.warp import maps
-from tests.helpers.generators import RESOLUTION, make_generator
-
-
-@pytest.fixture(scope="module")
-def model():
-    return make_generator(num_classes=0)
-
-
-@pytest.fixture(scope="module")
-def painter(model):
-    return Painter(*model, devices=jax.devices()[:1])
-
+from tests.helpers.generators import RESOLUTION
 
 OTHER_PLANS = [
     {"size": (8, 9)},

@@ -12,16 +12,6 @@ from tests.helpers.generators import RESOLUTION, assert_close, make_generator, p
 
 
 @pytest.fixture(scope="module")
-def model():
-    return make_generator(num_classes=0)
-
-
-@pytest.fixture(scope="module")
-def painter(model):
-    return Painter(*model, devices=jax.devices()[:1])
-
-
-@pytest.fixture(scope="module")
 def conditional():
     return Painter(*make_generator(num_classes=3), devices=jax.devices()[:1])
 

@@ -18,18 +18,8 @@ from creps_jax.rendering import latents, programs, small
 from creps_jax.rendering.colours import to_uint8
 from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.warp import interpolated
-from tests.helpers.generators import FRAME, RESOLUTION, TILE, make_generator, paint
+from tests.helpers.generators import FRAME, RESOLUTION, TILE, paint
 from tests.helpers.saved import CONFIG, draw_variables, save_run
-
-
-@pytest.fixture(scope="module")
-def model():
-    return make_generator(num_classes=0)
-
-
-@pytest.fixture(scope="module")
-def painter(model):
-    return Painter(*model, devices=jax.devices()[:1])
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

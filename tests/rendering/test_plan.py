@@ -1,24 +1,12 @@
 """What may be asked for of an image, and what is refused."""
 
-import jax
 import numpy as np
 import pytest
 
 from creps_jax.model import coordinates
 from creps_jax.rendering.frame import MAX_SIDE_PX, resolve_window
-from creps_jax.rendering.painter import Painter
 from creps_jax.rendering.warp import maps
-from tests.helpers.generators import RESOLUTION, make_generator, paint
-
-
-@pytest.fixture(scope="module")
-def model():
-    return make_generator(num_classes=0)
-
-
-@pytest.fixture(scope="module")
-def painter(model):
-    return Painter(*model, devices=jax.devices()[:1])
+from tests.helpers.generators import RESOLUTION, paint
 
 
 def test_a_frame_ends_where_float32_positions_end(painter):

@@ -15,20 +15,9 @@ from tests.helpers.generators import (
     RESOLUTION,
     TILE,
     assert_close,
-    make_generator,
     paint,
     synthesize,
 )
-
-
-@pytest.fixture(scope="module")
-def model():
-    return make_generator(num_classes=0)
-
-
-@pytest.fixture(scope="module")
-def painter(model):
-    return Painter(*model, devices=jax.devices()[:1])
 
 
 @pytest.fixture(scope="module")
