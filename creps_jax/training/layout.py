@@ -1,4 +1,4 @@
-"""How a phase lies in memory and on the devices: strips of pixels, microbatches, constraints.
+"""How a phase lies in memory and on the devices: images, strips of pixels, microbatches.
 
 None of it changes what is computed. Notation: N batch; H, W height and width of an image.
 """
@@ -60,8 +60,21 @@ def is_one_by_one(task: Task) -> bool:
 
     What an image keeps for its gradients then stays near a CPU's cores.
     """
-    platform = task.mesh.devices.flat[0].platform
-    return task.layout.pixel_strips is None and platform == "cpu"
+    return task.layout.pixel_strips is None and is_on_cpus(task)
+
+
+def is_on_cpus(task: Task) -> bool:
+    """Whether the task's devices are CPUs, simulated ones included."""
+    return task.mesh.devices.flat[0].platform == "cpu"
+
+
+def is_judged_at_once(task: Task) -> bool:
+    """Whether the discriminator judges fakes and reals in one pass: unless it is on a CPU.
+
+    With few images a TPU cuts their maps into pieces, which takes twice the time; a CPU takes a
+    tenth more of it for more images.
+    """
+    return not is_on_cpus(task)
 
 
 def pixel_strips(task: Task, height: int, width: int) -> int:
@@ -80,7 +93,7 @@ def paint(image: biline.Image, y: Array, x: Array, strips: int) -> Array:
     """An image at rows y [H] and columns x [W]: [H, W, channels].
 
     Strip by strip: of a strip's pixels nothing but the colour is kept, and where gradients are
-    taken it is painted again.
+    taken it is painted again. strips 0: all at once.
     """
     rows, columns = biline.row_and_column_lines(image, y, x)
 

@@ -23,7 +23,12 @@ from creps_jax.model.generator import repeat_w
 from creps_jax.training import losses
 from creps_jax.training.augment import Amounts, augment
 from creps_jax.training.draws import Fakes, Streams
-from creps_jax.training.layout import mean_gradients, microbatches, synthesize
+from creps_jax.training.layout import (
+    is_judged_at_once,
+    mean_gradients,
+    microbatches,
+    synthesize,
+)
 from creps_jax.training.optimizer import (
     discriminator_optimizer,
     generator_optimizer,
@@ -33,6 +38,7 @@ from creps_jax.training.state import AugmentState, Task, TrainState
 
 Array = jax.Array
 Metrics = dict[str, Array]
+Judged = tuple[Array, Array, Amounts | None]  # images, labels and amounts of discriminate()
 
 
 class Batch(NamedTuple):
@@ -94,26 +100,30 @@ def on_fields(phase: Phase) -> Callable[..., tuple[Any, Metrics]]:
 def discriminate(
     task: Task, params: Any, images: Array, labels: Array, amounts: Amounts | None, kinds: int = 1
 ) -> Array:
-    """Logits [N] of images as the discriminator sees them: augmented, if there are amounts.
-
-    Images of several kinds take turns: see in_turns().
-    """
+    """Logits [N] of images as the discriminator sees them: augmented, if there are amounts."""
     seen = images if amounts is None else augment(images, amounts)
     seen = sharding.constrain(task.mesh, "images", seen)
     params = with_frozen_layers(params, task.recipe.freeze_d)
     return task.discriminator.apply({"params": params}, seen, labels, kinds)
 
 
-def in_turns(first: Any, second: Any) -> Any:
-    """Two trees of arrays [N, ...] as one of [2 N, ...]: first[0], second[0], first[1], ...
+def judge_apart(task: Task, params: Any, fakes: Judged, reals: Judged) -> tuple[Array, Array]:
+    """Logits [N] of fakes and of reals; the minibatch statistics of the two do not mix."""
+    return discriminate(task, params, *fakes), discriminate(task, params, *reals)
 
-    So a device that has some of both has the same of them together.
+
+def judge_at_once(task: Task, params: Any, fakes: Judged, reals: Judged) -> tuple[Array, Array]:
+    """The same in one pass over 2 N images, in which fakes and reals take turns.
+
+    So a device has the fakes and the reals that it had apart.
     """
 
-    def joined(a: Array, b: Array) -> Array:
+    def in_turns(a: Array, b: Array) -> Array:
         return jnp.stack([a, b], axis=1).reshape(2 * len(a), *a.shape[1:])
 
-    return jax.tree.map(joined, first, second)
+    both = jax.tree.map(in_turns, fakes, reals)
+    fake_logits, real_logits = discriminate(task, params, *both, kinds=2).reshape(-1, 2).T
+    return fake_logits, real_logits
 
 
 def norm(tree: Any) -> Array:
@@ -242,10 +252,10 @@ def d_main(
         reals, fakes, of_fakes, of_reals = batch
         images, _ = paint(task, state.generator, fakes)
         images = jax.lax.stop_gradient(images)
-        # In one pass: convolutions of more images are faster.
-        both = in_turns((images, fakes.c, of_fakes), (reals.images, reals.labels, of_reals))
-        logits = discriminate(task, params, *both, kinds=2)
-        fake_logits, real_logits = logits.reshape(-1, 2).T
+        judge = judge_at_once if is_judged_at_once(task) else judge_apart
+        fake_logits, real_logits = judge(
+            task, params, (images, fakes.c, of_fakes), (reals.images, reals.labels, of_reals)
+        )
         loss = losses.discriminator_loss(real_logits, fake_logits)
         metrics = {
             "loss/d": loss,

@@ -21,7 +21,7 @@ from creps_jax.config import (
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
 from creps_jax.sharding import make_mesh, named
-from creps_jax.training import memory, phases, programs, step
+from creps_jax.training import augment, memory, phases, programs, step
 from creps_jax.training.draws import training_grid
 from creps_jax.training.layout import pixel_strips, synthesize
 from creps_jax.training.loop import to_devices
@@ -200,6 +200,24 @@ def test_strips_of_pixels_take_memory_for_one_of_them():
         return program.memory_analysis().temp_size_in_bytes
 
     assert bytes_of(SHAPE[0]) < 0.5 * bytes_of(1)
+
+
+def test_fakes_and_reals_judged_at_once_have_the_logits_that_they_have_apart():
+    task = task_on(1)
+    params = task.discriminator.init(jax.random.key(0), jnp.zeros((1, *SHAPE, 1)), jnp.eye(3)[:1])
+
+    def seen(seed):
+        keys = jax.random.split(jax.random.key(seed), 3)
+        images = 0.1 * jax.random.normal(keys[0], (BATCH, *SHAPE, 1)) + seed
+        classes = jax.random.randint(keys[1], (BATCH,), 0, CLASSES)
+        return images, jax.nn.one_hot(classes, CLASSES), augment.draw(keys[2], BATCH, 0.8)
+
+    def logits(judge):
+        return jax.jit(judge, static_argnums=0)(task, params["params"], seen(0), seen(1))
+
+    at_once, apart = logits(phases.judge_at_once), logits(phases.judge_apart)
+    np.testing.assert_allclose(at_once, apart, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(*apart, atol=1e-2)
 
 
 def test_each_image_can_be_any_window_of_itself():
