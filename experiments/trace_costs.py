@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 
-from creps_jax.config import parse
+from creps_jax.config import parse_saved
 from creps_jax.training import programs
 from creps_jax.training.task import make_task
 
@@ -93,7 +93,7 @@ def main() -> None:
     arguments = parser.parse_args()
     jax.config.update("jax_default_matmul_precision", "highest")  # As the run.
     events = newest_trace(arguments.workdir)
-    config = parse(json.loads((arguments.workdir / "config.json").read_text()))
+    config = parse_saved(json.loads((arguments.workdir / "config.json").read_text()))
     classes = config.generator.num_classes
     task = make_task(config, (1.0 / max(classes, 1),) * classes)
     places = {

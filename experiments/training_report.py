@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from creps_jax.config import parse
+from creps_jax.config import parse_saved
 from experiments.plotting import pyplot
 
 DIRECTIONS = 512
@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     workdir, out = arguments.workdir, arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    shape = parse(json.loads((workdir / "config.json").read_text())).data.shape
+    shape = parse_saved(json.loads((workdir / "config.json").read_text())).data.shape
     metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     reals = grid_images(workdir / "reals.png", *shape)
     distances = [
