@@ -15,11 +15,13 @@ import pytest
 
 from creps_jax import rng
 from creps_jax.config import parse
+from creps_jax.model import ops
 from creps_jax.model.biline import line_shape
+from creps_jax.model.convolution import convolve
 from creps_jax.model.generator import Generator
 from creps_jax.rendering.programs import fold, lines_on, patches, tile_on
 from creps_jax.rendering.tiling import tiling_of
-from creps_jax.sharding import make_render_mesh, named
+from creps_jax.sharding import compiler_options, make_mesh, make_render_mesh, named
 from creps_jax.training import dry_run, hlo, programs, topology
 from creps_jax.training.task import make_task
 from experiments.kill_hunt import TINY, tiny_config
@@ -112,6 +114,23 @@ def painting_on(mesh):
             lines_on(mesh).lower(image, *laid("positions", (t, axis))),
             tile_on(mesh).lower(image, of_rows, of_columns, down, across),
         )
+
+
+def test_maps_of_few_images_are_not_cut_into_pieces():
+    mesh = make_mesh(topology.find("v5e:1x1").devices)
+    x, weight = (
+        jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=named(mesh, "state"))
+        for shape in ((4, 32, 32, 128), (3, 3, 128, 128))
+    )
+
+    def twice(x, weight):
+        return convolve(ops.lrelu(convolve(x, weight, 1, "SAME")), weight, 1, "SAME")
+
+    def cycles(options):
+        program = jax.jit(twice, compiler_options=options).lower(x, weight).compile()
+        return hlo.cycles(hlo.operations(program.as_text()))
+
+    assert cycles(compiler_options(mesh)) < 0.9 * cycles({})
 
 
 def test_a_loop_counts_as_often_as_it_turns():
