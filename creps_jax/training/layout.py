@@ -4,6 +4,7 @@ None of it changes what is computed. Notation: N batch; H, W height and width of
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ from creps_jax.training.state import Task
 
 Array = jax.Array
 
-STRIP_PX = 4096  # of a strip at most, on a CPU
+# What a device paints at a time, at most, px of all its images; where it is not listed, all.
+STRIP_PX = {"cpu": 2**12, "tpu": 2**16}
 
 
 def synthesize(task: Task, variables: Any, ws: Array, y: Array, x: Array) -> Array:
@@ -41,8 +43,10 @@ def synthesize(task: Task, variables: Any, ws: Array, y: Array, x: Array) -> Arr
 
 def paint_images(task: Task, images: biline.Image, y: Array, x: Array) -> Array:
     """What one device paints of images: rows y [n, h], columns x [n, w] -> [n, h, w, channels]."""
-    strips, dtype = pixel_strips(task, y.shape[1], x.shape[1]), task.generator.dtype
-    if not is_one_by_one(task):
+    (count, height), width = y.shape, x.shape[1]
+    one_by_one, dtype = is_one_by_one(task), task.generator.dtype
+    strips = pixel_strips(task, height, width * (1 if one_by_one else count))
+    if not one_by_one:
         each = functools.partial(paint, strips=strips)
         return jax.vmap(each, (biline.IMAGES, 0, 0))(biline.in_dtype(images, dtype), y, x)
 
@@ -65,7 +69,12 @@ def is_one_by_one(task: Task) -> bool:
 
 def is_on_cpus(task: Task) -> bool:
     """Whether the task's devices are CPUs, simulated ones included."""
-    return task.mesh.devices.flat[0].platform == "cpu"
+    return platform_of(task) == "cpu"
+
+
+def platform_of(task: Task) -> str:
+    """Of the task's devices, all of one kind: cpu, gpu or tpu."""
+    return task.mesh.devices.flat[0].platform
 
 
 def is_judged_at_once(task: Task) -> bool:
@@ -78,15 +87,17 @@ def is_judged_at_once(task: Task) -> bool:
 
 
 def pixel_strips(task: Task, height: int, width: int) -> int:
-    """In how many strips a device paints its part, so many px, of an image; 0: all at once.
+    """In how many strips a device paints so many px; 0: all at once.
 
-    Where it paints images one by one, in as few as leave it STRIP_PX pixels at a time.
+    The config says it, or they are as few as leave it STRIP_PX pixels at a time: what it keeps of
+    these for their gradients stays near its cores.
     """
-    if not is_one_by_one(task):
-        strips = task.layout.pixel_strips or 1
-        return strips if strips > 1 else 0
-    fitting = (k for k in range(1, height) if height % k == 0 and height * width <= k * STRIP_PX)
-    return next(fitting, height)
+    if task.layout.pixel_strips is not None:
+        return task.layout.pixel_strips if task.layout.pixel_strips > 1 else 0
+    most = STRIP_PX.get(platform_of(task), math.inf)
+    fitting = (k for k in range(1, height) if height % k == 0 and height * width <= k * most)
+    strips = next(fitting, height)
+    return strips if strips > 1 or is_on_cpus(task) else 0
 
 
 def paint(image: biline.Image, y: Array, x: Array, strips: int) -> Array:
