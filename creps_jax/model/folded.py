@@ -9,34 +9,38 @@ from creps_jax.model.layers import Array, Parameters, Style
 
 def fold(image: Image, dtype: Any) -> Image:
     """The same image, computed in dtype."""
+    return fold_pixels(fold_lines(image), dtype)
 
-    def folded(p: Parameters, style: Styles) -> Parameters:
-        return {name: fold_layer(p[name], style[name]) for name in style}
 
-    def unstyled(blocks: list[Styles]) -> list[Styles]:
-        return [dict.fromkeys(style) for style in blocks]
-
-    lines, of_lines = image.lines, image.line_styles
-    pixels, of_pixels = image.pixels, image.pixel_styles
-    whole = Image(
-        freqs=image.freqs,
+def fold_lines(image: Image) -> Image:
+    """The same image with the styles of its lines in their weights."""
+    p, styles = image.lines, image.line_styles
+    return image._replace(
         lines={
-            "block_4": fold_layer(lines["block_4"], of_lines["block_4"]),
-            "blocks": list(map(folded, lines["blocks"], of_lines["blocks"])),
+            "block_4": fold_layer(p["block_4"], styles["block_4"]),
+            "blocks": list(map(fold_block, p["blocks"], styles["blocks"])),
         },
         line_styles={
-            "table": of_lines["table"],
+            "table": styles["table"],
             "block_4": None,
-            "blocks": unstyled(of_lines["blocks"]),
+            "blocks": list(map(dict.fromkeys, styles["blocks"])),
         },
-        pixels={
-            "decoders": pixels["decoders"],
-            "rgb": pixels["rgb"],
-            "refine": list(map(folded, pixels["refine"], of_pixels["refine"])),
-        },
-        pixel_styles={"refine": unstyled(of_pixels["refine"])},
     )
-    return biline.in_dtype(whole, dtype)
+
+
+def fold_pixels(image: Image, dtype: Any) -> Image:
+    """The same image with the styles of its pixels in their weights, computed in dtype."""
+    p, styles = image.pixels, image.pixel_styles["refine"]
+    folded = image._replace(
+        pixels={**p, "refine": list(map(fold_block, p["refine"], styles))},
+        pixel_styles={"refine": list(map(dict.fromkeys, styles))},
+    )
+    return biline.in_dtype(folded, dtype)
+
+
+def fold_block(p: Parameters, styles: Styles) -> Parameters:
+    """The layers of a block, each with its style in the weight."""
+    return {name: fold_layer(p[name], style) for name, style in styles.items()}
 
 
 def fold_layer(p: Parameters, style: Style | Array) -> Parameters:

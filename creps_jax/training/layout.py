@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from creps_jax import sharding
 from creps_jax.model import biline
-from creps_jax.model.folded import fold
+from creps_jax.model.folded import fold_pixels
 from creps_jax.training.state import Task
 
 Array = jax.Array
@@ -42,25 +42,31 @@ def synthesize(task: Task, variables: Any, ws: Array, y: Array, x: Array) -> Arr
 
 
 def paint_images(task: Task, images: biline.Image, y: Array, x: Array) -> Array:
-    """What one device paints of images: rows y [n, h], columns x [n, w] -> [n, h, w, channels]."""
+    """What one device paints of images: rows y [n, h], columns x [n, w] -> [n, h, w, channels].
+
+    Lines of all images at once, which makes their products large, and then the pixels.
+    """
     (count, height), width = y.shape, x.shape[1]
     one_by_one, dtype = is_one_by_one(task), task.generator.dtype
     strips = pixel_strips(task, height, width * (1 if one_by_one else count))
+    computed = biline.in_dtype(images, dtype)
+    of_images = jax.vmap(biline.row_and_column_lines, (biline.IMAGES, 0, 0))
+    rows, columns = of_images(computed, y, x)
     if not one_by_one:
-        each = functools.partial(paint, strips=strips)
-        return jax.vmap(each, (biline.IMAGES, 0, 0))(biline.in_dtype(images, dtype), y, x)
+        each = functools.partial(paint_pixels, strips=strips)
+        return jax.vmap(each, (biline.IMAGES, 0, 0))(computed, rows, columns)
 
-    def one(of_image: tuple[Any, Any, Array, Array]) -> Array:
-        line_styles, pixel_styles, y, x = of_image
-        image = images._replace(line_styles=line_styles, pixel_styles=pixel_styles)
+    def one(of_image: tuple[Any, Array, Array]) -> Array:
+        pixel_styles, rows, columns = of_image
         # With its styles in its weights no gradient of theirs is a sum over pixels.
-        return paint(fold(image, dtype), y, x, strips)
+        image = fold_pixels(images._replace(pixel_styles=pixel_styles), dtype)
+        return paint_pixels(image, rows, columns, strips)
 
-    return jax.lax.map(one, (images.line_styles, images.pixel_styles, y, x))
+    return jax.lax.map(one, (images.pixel_styles, rows, columns))
 
 
 def is_one_by_one(task: Task) -> bool:
-    """Whether a device paints images one after the other: unless the config says it, on a CPU.
+    """Whether a device paints pixels image after image: unless the config says it, on a CPU.
 
     What an image keeps for its gradients then stays near a CPU's cores.
     """
@@ -100,13 +106,12 @@ def pixel_strips(task: Task, height: int, width: int) -> int:
     return strips if strips > 1 or is_on_cpus(task) else 0
 
 
-def paint(image: biline.Image, y: Array, x: Array, strips: int) -> Array:
-    """An image at rows y [H] and columns x [W]: [H, W, channels].
+def paint_pixels(image: biline.Image, rows: Array, columns: Array, strips: int) -> Array:
+    """The pixels where rows [H, K, R, B] and columns [W, K, R, B] cross: [H, W, channels].
 
     Strip by strip: of a strip's pixels nothing but the colour is kept, and where gradients are
     taken it is painted again. strips 0: all at once.
     """
-    rows, columns = biline.row_and_column_lines(image, y, x)
 
     def pixels(rows: Array) -> Array:
         return biline.pixels(image, rows, columns)
