@@ -509,16 +509,16 @@ def test_minibatch_std_of_equal_images_is_small_and_has_a_gradient():
 
 def blurs(padding, stride):
     """As on all devices but TPUs, and as on TPUs."""
-    here, on_tpu = ops.blur, ops.blur_by_products
+    here, on_tpu = ops.blur, ops.blur_by_convolutions
     return [functools.partial(f, padding=padding, stride=stride) for f in (here, on_tpu)]
 
 
 @pytest.mark.parametrize(("padding", "stride"), [(1, 2), (2, 1)])
 def test_blur_is_the_convolution_of_the_zero_padded_image(padding, stride):
-    x = normal(2, 6, 8, 3)
+    x = normal(2, 6, 8, 192)
     taps = np.array([1, 3, 3, 1])
     kernel = np.outer(taps, taps) / 64
-    padded = np.zeros((2, 6 + 2 * padding, 8 + 2 * padding, 3))
+    padded = np.zeros((2, 6 + 2 * padding, 8 + 2 * padding, 192))
     padded[:, padding:-padding, padding:-padding] = x
     rows, columns = (range(0, size - 3, stride) for size in padded.shape[1:3])
     expected = [
