@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from creps_jax.model import layers, ops
+from creps_jax.model.composition import compose
 from creps_jax.model.layers import Array, Parameters
 
 Styles = dict[str, Any]
@@ -154,12 +155,6 @@ def pixel_styles(p: Parameters, w: Array) -> Styles:
             for block in p["refine"]
         ]
     }
-
-
-def compose(row: Array, column: Array) -> Array:
-    """Features of ONE pixel: sum_r row[r,b] * column[r,b], [R, B] x2 -> [B]."""
-    # A dot_general of so small contractions is slower than the sum it stands for.
-    return jnp.sum(row * column, axis=0)
 
 
 def decode(decoder: list[Parameters], f: Array) -> Array:
