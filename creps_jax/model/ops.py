@@ -214,19 +214,28 @@ def blur_by_convolutions(x: Array, *, padding: int, stride: int) -> Array:
     return x
 
 
-def _transposed(plain: Callable[..., Array]) -> Callable[..., Array]:
-    """c [N, p, q, C], the gradient of a blur's result -> that of its maps [N, *size, C]."""
+def blur_transposed_by_sums(c: Array, *, size: tuple[int, int], padding: int, stride: int) -> Array:
+    """c [N, p, q, C], the gradient of a blur's result -> that of its maps [N, *size, C].
 
-    def transposed(c: Array, *, size: tuple[int, int], **settings: Any) -> Array:
-        x = jax.ShapeDtypeStruct((len(c), *size, c.shape[3]), c.dtype)
-        return jax.linear_transpose(functools.partial(plain, **settings), x)(c)[0]
+    Taps are symmetric, so it is a blur too, of maps with stride - 1 zeros between their pixels.
+    """
+    edges = [
+        (3 - padding, side + padding - 1 - (count - 1) * stride, stride - 1)
+        for side, count in zip(size, c.shape[1:3], strict=True)
+    ]
+    apart = jax.lax.pad(c, np.zeros((), c.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    return blur_by_sums(apart, padding=0, stride=1)
 
-    return transposed
+
+def blur_transposed_by_convolutions(c: Array, *, size: tuple[int, int], **settings: Any) -> Array:
+    """The same, of blur_by_convolutions."""
+    x = jax.ShapeDtypeStruct((len(c), *size, c.shape[3]), c.dtype)
+    return jax.linear_transpose(functools.partial(blur_by_convolutions, **settings), x)(c)[0]
 
 
 _blur = primitive("blur", blur_by_sums, tpu=blur_by_convolutions)
 _blur_transposed = primitive(
-    "blur_transposed", _transposed(blur_by_sums), tpu=_transposed(blur_by_convolutions)
+    "blur_transposed", blur_transposed_by_sums, tpu=blur_transposed_by_convolutions
 )
 # It is linear.
 ad.deflinear2(
