@@ -64,6 +64,27 @@ def _plain_input_gradient(u: Array, w: Array, *, form: Form) -> Array:
     return _correlate(u, turned, edges, between_x=form.stride)
 
 
+def _input_gradient_by_phases(u: Array, w: Array, *, form: Form) -> Array:
+    """The same without zeros, which a CPU would multiply by: every stride-th pixel at a time.
+
+    Pixel stride m + a of the padded x meets every stride-th tap of the filter, from the a-th.
+    """
+    stride = form.stride
+    if stride == 1 or min(form.kernel) < stride:
+        return _plain_input_gradient(u, w, form=form)
+    (height, width), ((top, _), (left, _)) = form.size, form.edges
+    counts = -(-(top + height) // stride), -(-(left + width) // stride)
+
+    def phase(a: int, b: int) -> Array:
+        taps = jnp.flip(w[a::stride, b::stride], (0, 1)).swapaxes(2, 3)
+        sides = zip(taps.shape[:2], counts, u.shape[1:3], strict=True)
+        return _correlate(u, taps, [(k - 1, wanted - have) for k, wanted, have in sides])
+
+    rows = [jnp.stack([phase(a, b) for b in range(stride)], 3) for a in range(stride)]
+    padded = jnp.stack(rows, 2).reshape(len(u), *(n * stride for n in counts), w.shape[2])
+    return padded[:, top : top + height, left : left + width]
+
+
 def _plain_filter_gradient(x: Array, u: Array, *, form: Form) -> Array:
     """Of x's channels as images with u as their filter; examples are the channels."""
     edges = [
@@ -100,7 +121,7 @@ def _correlate(
 
 
 _convolve = primitive("convolve", _plain_convolve)
-_input_gradient = primitive("input_gradient", _plain_input_gradient)
+_input_gradient = primitive("input_gradient", _plain_input_gradient, cpu=_input_gradient_by_phases)
 _filter_gradient = primitive("filter_gradient", _plain_filter_gradient)
 
 # Of each, the derivatives with respect to its two factors, given c like its result.
