@@ -385,7 +385,6 @@ def test_a_full_disk_is_an_error_that_names_the_place_and_the_save_may_be_repeat
 
     def given_up():
         """Whether of the threads that began here those still there rest in their pools."""
-        gc.collect()  # Also of coroutines, while their warnings are ignored.
         begun, frames = set(threading.enumerate()) - threads, sys._current_frames()
         return all(frames[t.ident].f_code.co_name == "_worker" for t in begun if t.ident in frames)
 
@@ -397,6 +396,7 @@ def test_a_full_disk_is_an_error_that_names_the_place_and_the_save_may_be_repeat
         # Orbax still writes after the first error. There shall be no room before it ends, or it
         # writes into what is cleared and saved below.
         wait_until(given_up)
+        gc.collect()  # Also of coroutines, while their warnings are ignored.
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert_restores(tmp_path, 10)
