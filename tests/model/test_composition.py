@@ -89,17 +89,22 @@ def test_products_on_tpus_are_the_sums_of_other_devices(of_rows, of_columns):
         np.testing.assert_allclose(actual, wanted, atol=1e-5)
 
 
-def test_where_rows_cross_columns_a_tpu_takes_products_of_matrices():
-    def primitives(f, *arrays, **settings):
-        traced = jax.make_jaxpr(functools.partial(f, **settings))(*arrays)
-        return {equation.primitive.name for equation in traced.eqns}
+def program(positions, platform):
+    """Of a composition and its gradients."""
 
-    row, column = np.ones((5, 1, 3, 6)), np.ones((1, 4, 3, 6))
-    assert "dot_general" in primitives(composition.compose_by_products, row, column)
-    u = np.ones((5, 4, 6))
-    spread = functools.partial(primitives, composition.spread_by_products, u)
-    assert "dot_general" in spread(column, shape=row.shape)
-    assert "dot_general" in spread(row, shape=column.shape)
+    def energy(rows, columns):
+        return jnp.sin(positions(composition.compose)(rows, columns)).sum()
+
+    traced = jax.jit(jax.grad(energy, (0, 1))).trace(*lines())
+    return traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_where_rows_cross_columns_a_tpu_takes_products_of_matrices():
     # A product of matrices for each pair would be of one row and one column.
-    paired = np.ones((5, 4, 3, 6))
-    assert "dot_general" not in primitives(composition.compose_by_products, paired, paired)
+    counts = {
+        (positions, platform): program(positions, platform).count("dot_general")
+        for positions in (crossings, pairs)
+        for platform in ("tpu", "cpu")
+    }
+    products = counts.pop((crossings, "tpu"))
+    assert products == 3 and not any(counts.values())

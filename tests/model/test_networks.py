@@ -529,6 +529,15 @@ def test_blur_is_the_convolution_of_the_zero_padded_image(padding, stride):
         assert_close(quick_jit(blur)(x), np.moveaxis(expected, 2, 0), tolerance=1e-6)
 
 
+def test_a_tpu_blurs_by_convolutions_forward_and_backward_and_others_by_sums():
+    traced = jax.jit(jax.grad(lambda x: jnp.sin(ops.blur(x, 2)).sum())).trace(normal(2, 6, 8, 3))
+    on_tpu, elsewhere = (
+        traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.convolution")
+        for platform in ("tpu", "cpu")
+    )
+    assert (on_tpu, elsewhere) == (4, 0)
+
+
 @pytest.mark.parametrize(("padding", "stride"), [(1, 2), (2, 1)])
 def test_the_gradients_of_both_blurs_are_equal(padding, stride):
     x, towards = normal(2, 6, 8, 3), normal(2, 6, 8, 3, seed=1)
