@@ -37,7 +37,7 @@ def compose(row: Array, column: Array) -> Array:
 
 
 def compose_by_sums(row: Array, column: Array) -> Array:
-    """Of axes of positions, [..., R, B] x2 -> [..., B]."""
+    """The same of many positions: [..., R, B] x2 -> [..., B]."""
     # On a CPU a product of so small contractions is slower than the sum it stands for.
     return jnp.sum(row * column, axis=-2)
 
@@ -97,7 +97,7 @@ ad.defbilinear(
 )
 
 
-def _over_positions(
+def _batched(
     operation: Primitive, arrays: Any, axes: Any, shape: tuple[int, ...] | None = None
 ) -> tuple[Array, int]:
     """A batching rule: one more axis of positions."""
@@ -110,4 +110,4 @@ def _over_positions(
 
 
 for _operation in _compose, _spread:
-    batching.primitive_batchers[_operation] = functools.partial(_over_positions, _operation)
+    batching.primitive_batchers[_operation] = functools.partial(_batched, _operation)

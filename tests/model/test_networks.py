@@ -577,14 +577,20 @@ def r1_through(convolve):
 
 
 @pytest.mark.parametrize(
-    ("stride", "padding", "side"),
-    [(1, "SAME", 7), (2, "VALID", 7), (2, "VALID", 8), (2, "SAME", 8)],
+    ("kernel", "stride", "padding", "side"),
+    [
+        (3, 1, "SAME", 7),
+        (3, 2, "VALID", 7),
+        (3, 2, "VALID", 8),
+        (3, 2, "SAME", 8),
+        (1, 2, "SAME", 7),
+    ],
 )
-def test_derivatives_of_conv_are_those_of_the_plain_convolution(stride, padding, side):
+def test_derivatives_of_conv_are_those_of_the_plain_convolution(kernel, stride, padding, side):
     def plain(weight, x):
         return jax.lax.conv_general_dilated(
             x,
-            weight / math.sqrt(3 * 3 * 2),
+            weight / math.sqrt(kernel * kernel * 2),
             (stride, stride),
             padding,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -594,12 +600,12 @@ def test_derivatives_of_conv_are_those_of_the_plain_convolution(stride, padding,
     def ours(weight, x):
         return layers.conv(weight, x, stride, padding)
 
-    weight, x = normal(3, 3, 2, 4, seed=3), normal(2, side, side, 2)
+    weight, x = normal(kernel, kernel, 2, 4, seed=3), normal(2, side, side, 2)
     penalties = [quick_jit(jax.grad(r1_through(f), argnums=(0, 1))) for f in (ours, plain)]
     for derivative, expected in zip(*(f(weight, x) for f in penalties), strict=True):
         assert_close(derivative, expected)
     # Forward over reverse over reverse.
-    towards = normal(3, 3, 2, 4, seed=5), normal(2, side, side, 2, seed=6)
+    towards = normal(kernel, kernel, 2, 4, seed=5), normal(2, side, side, 2, seed=6)
     changes = [
         quick_jit(lambda at, f=f: jax.jvp(jax.grad(r1_through(f)), at, towards)[1])
         for f in (ours, plain)
