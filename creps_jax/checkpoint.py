@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -165,6 +165,10 @@ class Checkpoints:
         """
         return _read_config(self._directory / str(step))
 
+    def data(self, step: int) -> dict:
+        """Returns what was saved of the data with the checkpoint of `step`."""
+        return _restore(self._directory / str(step), data=ocp.args.JsonRestore()).data
+
     def restore(self, step: int, abstract_state: Any, abstract_ema: dict) -> tuple[Any, dict, dict]:
         """Returns the state, the EMA and the data iterator's state that were saved at `step`.
 
@@ -259,13 +263,21 @@ def load_ema(path: str | os.PathLike) -> tuple[dict, dict]:
     return _load(path, _read_ema, skip=("state/", "data/"))
 
 
-def load_networks(path: str | os.PathLike) -> tuple[dict[str, Any], dict]:
-    """Returns the variables that a run saved last and its config: what fine-tuning starts from.
+class Saved(NamedTuple):
+    """The networks of a checkpoint, and what is known of them."""
 
-    The variables are nested dicts of G, D and G_ema, on the default device; path and errors are
-    those of load_ema.
+    networks: dict[str, Any]  # variables of G, D (unless imported without one) and G_ema
+    config: dict  # of the run
+    step: int | None  # None: the folder has another name
+    imported: str | None  # the file that they are from
+
+
+def load_networks(path: str | os.PathLike) -> Saved:
+    """Returns what a run saved last: what fine-tuning starts from, and what is exported.
+
+    The variables are nested dicts on the default device; path and errors are those of load_ema.
     """
-    return _load(path, _read_networks, skip=("data/",))
+    return _load(path, _read_networks, skip=())
 
 
 def _read_config(folder: Path) -> dict:
@@ -284,11 +296,15 @@ def _read_ema(folder: Path) -> tuple[dict, dict]:
     return _restore(folder, ema=target).ema, config
 
 
-def _read_networks(folder: Path) -> tuple[dict[str, Any], dict]:
+def _read_networks(folder: Path) -> Saved:
     ema, config = _read_ema(folder)
     state = ocp.args.StandardRestore(_on_default_device(folder / "state"))
     state = _restore(folder, state=state).state
-    return {"G": state["generator"], "D": state["discriminator"], "G_ema": ema}, config
+    networks = {"G": state["generator"], "D": state.get("discriminator"), "G_ema": ema}
+    networks = {name: tree for name, tree in networks.items() if tree is not None}
+    data = _restore(folder, data=ocp.args.JsonRestore()).data
+    step = int(folder.name) if folder.name.isdecimal() else None
+    return Saved(networks, config, step, data.get("imported"))
 
 
 def _on_default_device(item: Path) -> Any:

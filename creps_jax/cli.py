@@ -7,6 +7,8 @@ import typer
 from creps_jax import __version__, console, places
 from creps_jax.commands.build import build
 from creps_jax.commands.dataset import dataset
+from creps_jax.commands.export import export
+from creps_jax.commands.import_ import import_
 from creps_jax.commands.render import render
 from creps_jax.commands.video import video
 
@@ -22,6 +24,8 @@ app.command()(render)
 app.command()(video)
 app.command()(dataset)
 app.command()(build)
+app.command("import")(import_)
+app.command()(export)
 
 
 def _print_version(asked: bool) -> None:

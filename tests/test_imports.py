@@ -75,6 +75,7 @@ MAY_IMPORT = {
     "rendering.files": ("rendering.windows",),
     "rendering.video": ("model", "rendering"),
     "interop": ("model", "checkpoint"),
+    "interop.exporting": ("model", "checkpoint", "rendering", "interop"),  # A card has a picture.
     "evaluation": ("rendering", *READING, "interop"),
     "serving": ("rendering", "checkpoint"),
     **dict.fromkeys(
@@ -130,6 +131,7 @@ RESERVED = {
     "imagecodecs": ("data.decode",),
     "etils": ("places",),
     "fsspec": ("places",),
+    "safetensors": ("interop.weights", "interop.state_dicts"),
 }
 
 

@@ -1,19 +1,18 @@
-"""Fine-tuning: a new run's networks start from the weights of another run or of official arrays.
+"""Fine-tuning: a new run's networks start from the weights of another run or of a file.
 
 What both have is matched by official name, in which a block is called by its resolution; so a run
 at another resolution, or with other labels, takes whatever has its own shape.
 """
 
-import zipfile
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from creps_jax import disk, places
 from creps_jax.checkpoint import load_networks
 from creps_jax.config import parse_saved
+from creps_jax.interop import weights
 from creps_jax.interop.official import (
     Arrays,
     discriminator_names,
@@ -21,10 +20,9 @@ from creps_jax.interop.official import (
     generator_names,
     to_arrays,
 )
+from creps_jax.interop.weights import NETWORKS
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
-
-NETWORKS = ("G", "D", "G_ema")
 
 
 class Taken(NamedTuple):
@@ -39,8 +37,8 @@ def load_arrays(path: str) -> dict[str, Arrays]:
     """The weights at a path, by network and official name.
 
     Args:
-      path: a run's workdir, its checkpoints folder or one step's, also gs://...; or an .npz file
-        with entries such as G/synthesis.b4.fc1.weight, D/b4.fc.weight and G_ema/mapping.w_avg.
+      path: a run's workdir, its checkpoints folder or one step's, also gs://...; or a file that
+        weights.read knows: the official program's pickle, .pt, .safetensors or .npz.
 
     Raises:
       ValueError: there are no weights at the path.
@@ -51,48 +49,23 @@ def load_arrays(path: str) -> dict[str, Arrays]:
         raise ValueError(f"init_from: {error}") from error
     if given.is_dir():
         try:
-            networks, raw_config = load_networks(given)
+            saved = load_networks(given)
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(f"init_from: {error}") from error
-        config = parse_saved(raw_config)
+        config = parse_saved(saved.config)
         names = {
             "G": generator_names(config.generator),
             "D": discriminator_names(config.discriminator),
         }
         names["G_ema"] = names["G"]
-        return {name: to_arrays(names[name], networks[name]) for name in NETWORKS}
-    if not zipfile.is_zipfile(given):
-        what = "" if given.exists() else ": there is nothing of that name"
-        raise ValueError(
-            f"init_from={path!r} is neither the folder of a run or a checkpoint, nor an .npz file "
-            f"of arrays{what}"
-        )
+        return {name: to_arrays(names[name], tree) for name, tree in saved.networks.items()}
     try:
-        with np.load(given) as file:
-            entries = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"init_from={path!r}: {error}") from error
-    found = {
-        network: {
-            name.removeprefix(f"{network}/"): array
-            for name, array in entries.items()
-            if name.startswith(f"{network}/")
-        }
-        for network in NETWORKS
-    }
-    if not found["G"] and not found["G_ema"]:
-        raise ValueError(
-            f"init_from={path!r} has no entries G/... or G_ema/...; it has "
-            f"{', '.join(list(entries)[:5]) or 'none'}"
-        )
-    for network, arrays in found.items():
-        for name, array in arrays.items():
-            if not np.issubdtype(array.dtype, np.floating):
-                raise ValueError(
-                    f"init_from={path!r}: {network}/{name} is of type {array.dtype}, not of floats"
-                )
+        found = dict(weights.read(given).networks)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"init_from: {error}") from error
     # One generator is enough to go on from.
-    found["G"], found["G_ema"] = found["G"] or found["G_ema"], found["G_ema"] or found["G"]
+    if generators := [found[name] for name in ("G", "G_ema") if name in found]:
+        found |= {"G": generators[0], "G_ema": generators[-1]}
     return found
 
 
@@ -115,7 +88,7 @@ def take(
     names["G_ema"] = names["G"]
     taken, left, unused = {}, [], []
     for network in NETWORKS:
-        fitted, missing, extra = fitting(arrays[network], names[network], networks[network])
+        fitted, missing, extra = fitting(arrays.get(network, {}), names[network], networks[network])
         # Each network needs buffers of its own: they are donated.
         taken[network] = jax.tree.map(jnp.copy, fitted)
         left += [f"{network}/{name}" for name in missing]

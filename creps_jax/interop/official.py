@@ -166,7 +166,8 @@ def _shape(arrays: Arrays, name: str, ndim: int) -> tuple[int, ...]:
 
 def _resolutions(arrays: Arrays, pattern: str) -> list[int]:
     """4, 8, ... up to the largest block that an entry names."""
-    largest = max((int(m[1]) for name in arrays if (m := re.match(pattern, name))), default=0)
+    matches = (re.match(pattern, name) for name in arrays)
+    largest = max((int(m[1]) for m in matches if m and len(m[1]) < 10), default=0)
     if largest < 8 or largest & (largest - 1):
         raise ValueError(
             f"the largest block is {largest}, expected a power of two from 8, among the entries "
@@ -176,9 +177,10 @@ def _resolutions(arrays: Arrays, pattern: str) -> list[int]:
 
 
 def _mapping_layers_named(arrays: Arrays) -> int:
-    """One more than the largest i of the entries mapping.fc<i>."""
-    matches = (re.match(r"mapping\.fc(\d+)\.", name) for name in arrays)
-    return 1 + max((int(m[1]) for m in matches if m), default=-1)
+    """One more than the largest i of the entries mapping.fc<i>, as far as there can be so many."""
+    matches = (re.match(r"mapping\.fc(\d{1,4})\.", name) for name in arrays)
+    numbers = (int(m[1]) for m in matches if m)
+    return 1 + max((i for i in numbers if i < len(arrays)), default=-1)
 
 
 def _num_classes(arrays: Arrays) -> int:
@@ -228,7 +230,14 @@ def _discriminator_config(arrays: Arrays, group_size: int) -> DiscriminatorConfi
         ),
         mbstd_group_size=group_size,
         mapping_layers=_mapping_layers_named(arrays),
+        base=_base(arrays),
     )
+
+
+def _base(arrays: Arrays) -> tuple[int, int]:
+    """Height and width of D's last maps, by the name of what takes them."""
+    matches = (re.fullmatch(r"b(\d{1,2})x(\d{1,2})\.fc\.weight", name) for name in arrays)
+    return next(((int(m[1]), int(m[2])) for m in matches if m), (4, 4))
 
 
 # Arrays from the official layout to ours and back.

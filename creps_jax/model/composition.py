@@ -21,7 +21,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
@@ -51,7 +50,7 @@ def spread_by_sums(u: Array, other: Array, *, shape: tuple[int, ...]) -> Array:
 
 def compose_by_products(row: Array, column: Array) -> Array:
     """The same; where rows cross columns, as products of matrices, one for each b."""
-    positions = np.broadcast_shapes(row.shape[:-2], column.shape[:-2])
+    positions = jnp.broadcast_shapes(row.shape[:-2], column.shape[:-2])
     if len({row.shape[:-2], column.shape[:-2], positions}) < 3:
         return compose_by_sums(row, column)
     return _contract(row, "rb", column, "rb", (*positions, row.shape[-1]), "b")
@@ -71,10 +70,10 @@ def _contract(
 
     def names(shape: tuple[int, ...], last: str) -> str:
         positions = zip("ijklmnop", shape[: -len(last)], strict=False)
-        return "".join(name for name, side in positions if side > 1) + last
+        return "".join(name for name, side in positions if side != 1) + last
 
     def squeezed(x: Array, last: str) -> Array:
-        return x.reshape([n for n in x.shape[: -len(last)] if n > 1] + [*x.shape[-len(last) :]])
+        return x.reshape([n for n in x.shape[: -len(last)] if n != 1] + [*x.shape[-len(last) :]])
 
     sums = f"{names(x.shape, of_x)},{names(y.shape, of_y)}->{names(shape, of_result)}"
     x, y = squeezed(x, of_x), squeezed(y, of_y)

@@ -91,6 +91,11 @@ def begin_or_continue(
     raw_config, config = with_fixed_precision(raw_config, config, saved)
     weights = None
     if saved is not None:
+        if imported := checkpoints.data(last_saved).get("imported"):
+            raise ValueError(
+                f"{workdir} holds weights imported from {imported}, and no run: train in another "
+                f"--workdir, with --config.init_from={workdir}"
+            )
         check_config(saved, raw_config, MAY_CHANGE)
     elif config.init_from is not None:  # Before the images are checked, which takes long.
         weights = initial.load_arrays(config.init_from)

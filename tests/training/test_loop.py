@@ -20,16 +20,18 @@ from typer.testing import CliRunner
 
 from configs import default
 from creps_jax import cli, sharding
-from creps_jax.checkpoint import load_ema, load_generator
+from creps_jax.checkpoint import Checkpoints, load_ema, load_generator
 from creps_jax.commands import train
 from creps_jax.config import FIELDS, MAY_CHANGE
 from creps_jax.fields import flatten
+from creps_jax.interop import initial
 from creps_jax.training import determinism, programs
 from creps_jax.training.guards import Guard
 from creps_jax.training.requests import requests_blocked, stop_requests
 from creps_jax.training.run import prepare, save
 from creps_jax.training.state import init_state
 from experiments.kill_hunt import same
+from tests.helpers import official_files
 from tests.helpers.publishers import COUNT, PUBLISH
 
 # All at once, so that one step is compiled.
@@ -323,6 +325,27 @@ def test_a_fine_tuned_run_starts_from_the_other_ones_networks(trained, tmp_path,
     assert ours.step == 0 and all(jax.tree.leaves(same))
 
 
+def test_a_fine_tuned_run_starts_from_an_official_pickle(trained, tmp_path, capsys):
+    networks = initial.load_arrays(str(trained))
+    file = tmp_path / "official.pkl"
+    file.write_bytes(official_files.official_pickle(networks))
+    with prepared(tmp_path / "run", {"init_from": str(file)}) as run:
+        ours = run.state
+    count = len(jax.tree.leaves((ours.generator, ours.discriminator, ours.g_ema)))
+    assert f"Fine-tuning {file}: {count} of {count} arrays are from it" in capsys.readouterr().out
+    theirs, _ = load_ema(trained)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, ours.g_ema, theirs)))
+
+
+def test_imported_weights_are_no_run(trained, tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        ema, config = load_ema(trained)
+        data = {"imported": "church.pkl"}
+        checkpoints.save(0, state={"generator": ema}, ema=ema, data=data, config=config)
+    with pytest.raises(ValueError, match=r"from church.pkl, and no run: .*--config.init_from="):
+        prepare(config_of(TRAINED), tmp_path)
+
+
 def test_what_cannot_be_fine_tuned_is_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.npz").write_text("no arrays")
@@ -333,10 +356,10 @@ def test_what_cannot_be_fine_tuned_is_an_error(tmp_path):
     np.savez(tmp_path / "misfit.npz", **{"G/a": np.zeros(3)})
     for name, message in {
         "empty": "no checkpoint",
-        "nowhere": "neither the folder of a run .* nothing of that name",
-        "text.npz": "neither the folder of a run",
-        "none.npz": "neither the folder of a run",
-        "one.npy": "neither the folder of a run",
+        "nowhere": "No such file .*nowhere",
+        "text.npz": "text.npz: is not an official pickle",
+        "none.npz": "none.npz: is empty",
+        "one.npy": "one.npy: is not an official pickle",
         "other.npz": "has no entries G/",
         "words.npz": "G/a is of type <U1, not of floats",
         "misfit.npz": "none of its arrays fits",

@@ -1,0 +1,60 @@
+"""`creps export`: a checkpoint's networks, for other programs."""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from creps_jax import places
+from creps_jax.options import Workdir, one_line_errors, option
+
+
+class Format(enum.StrEnum):
+    """What is written."""
+
+    safetensors = "safetensors"
+    npz = "npz"
+    stablehlo = "stablehlo"
+
+
+def export(
+    workdir: Workdir,
+    to: Annotated[
+        Format,
+        typer.Option(
+            help="safetensors, npz: G, D and G_ema by official names; stablehlo: G_ema as programs "
+            "that need JAX alone.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="FILE.safetensors, FILE.npz, or a folder for the programs; also gs://...",
+        ),
+    ],
+) -> None:
+    """Write a checkpoint's networks for other programs, with a card of what they are beside them.
+
+    The official program's networks load the arrays strictly, by name, without the prefixes G/, D/
+    and G_ema/. StableHLO programs take any number of images, rows and columns.
+
+    Example: creps export --workdir=runs/demo --to=safetensors --out=runs/demo.safetensors
+    """
+    with option("--workdir"):
+        workdir = places.path(workdir)
+    with option("--out"):
+        path = places.path(out)
+        if to is not Format.stablehlo and path.suffix != f".{to}":
+            raise ValueError(f"{out} must end with .{to}")
+
+    from creps_jax import devices
+
+    devices.cache_compilations()
+    full = devices.memory_errors(devices.FOR_PAINTING)
+    with one_line_errors(OSError, ValueError, MemoryError), full:
+        from creps_jax.interop.exporting import export_networks
+
+        written = export_networks(workdir, to, path)
+    typer.echo("\n".join(f"{file} is complete" for file in written))

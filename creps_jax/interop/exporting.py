@@ -1,0 +1,63 @@
+"""A checkpoint's networks for other programs, with a card."""
+
+from pathlib import Path
+
+import numpy as np
+
+from creps_jax import places, rng
+from creps_jax.checkpoint import load_networks
+from creps_jax.config import GeneratorConfig, parse_saved
+from creps_jax.interop import cards, stablehlo, state_dicts
+from creps_jax.model.generator import Generator
+from creps_jax.rendering.painter import Painter
+
+FORMATS = ("safetensors", "npz", "stablehlo")
+PICTURES = 2, 4  # rows and columns of the card's picture
+
+
+@rng.pinned()
+def export_networks(workdir: Path, to: str, path: Path) -> list[Path]:
+    """Writes the newest checkpoint's networks and a card beside them.
+
+    Args:
+      workdir: as load_generator takes it.
+      to: 'safetensors' or 'npz', of G, D and G_ema under their official names, to a file; or
+        'stablehlo', programs of G_ema, into a folder.
+      path: of the file, which ends as the format is called; or of the folder.
+
+    Returns the exported files and the card; each is there whole or not at all.
+
+    Raises:
+      FileNotFoundError, ValueError: as load_generator. Or the format is none of these.
+      OSError: the disk fails.
+    """
+    if to not in FORMATS:
+        raise ValueError(f"to={to!r} must be one of {', '.join(FORMATS)}")
+    saved = load_networks(workdir)
+    generator = Generator(parse_saved(saved.config).generator)
+    if to == "stablehlo":
+        path.mkdir(parents=True, exist_ok=True)
+        programs = stablehlo.programs(generator, saved.networks["G_ema"])
+        folder, name = path, path.name
+        files = [path / f"{program}.stablehlo" for program in programs]
+        for file, program in zip(files, programs.values(), strict=True):
+            places.write_whole(file, program)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state_dicts.write(path, saved.networks, saved.config)
+        folder, name, files = path.parent, path.stem, [path]
+    picture = _picture(Painter(generator, saved.networks["G_ema"]), generator.config)
+    cards.write(folder, name, saved, [file.name for file in files], picture)
+    return [*files, *(folder / f"{name}.{kind}" for kind in ("md", "json", "png"))]
+
+
+def _picture(painter: Painter, config: GeneratorConfig) -> np.ndarray:
+    """Images of the first seeds, of the training size, with truncation: uint8."""
+    rows, columns = PICTURES
+    images = [
+        painter.render(
+            seed=i, label=i % config.num_classes if config.num_classes else None, truncation=0.7
+        )
+        for i in range(rows * columns)
+    ]
+    return np.vstack([np.hstack(images[i * columns : (i + 1) * columns]) for i in range(rows)])

@@ -1,0 +1,190 @@
+"""Weights in a file become a checkpoint of ours, which renders, and from which training starts."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from creps_jax import places
+from creps_jax.checkpoint import Checkpoints
+from creps_jax.config import (
+    FIELDS,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    NetworkConfig,
+    RunConfig,
+    parse_saved,
+)
+from creps_jax.fields import flatten, nested
+from creps_jax.interop import official, weights
+from creps_jax.interop.weights import Weights
+
+Note = Callable[[str], None]
+
+
+def import_file(path: str | os.PathLike, out: str | os.PathLike, note: Note = print) -> RunConfig:
+    """Writes the networks in a file as the checkpoint of step 0 in a folder.
+
+    Args:
+      path: of a file that weights.read knows.
+      out: a folder without checkpoints, also gs://...; made if need be.
+      note: takes lines on what the file holds, what it lacks and what is left out.
+
+    Returns the config that they are saved with: the file's own, or the defaults for such networks.
+
+    Raises:
+      OSError: the file cannot be read, or the checkpoint not be written.
+      ValueError: the file holds no generator, or an entry does not fit; it is named. Or the folder
+        holds checkpoints.
+    """
+    out = places.path(out)
+    found = weights.read(path)
+    try:
+        networks, inferred = _networks(found, note)
+        raw_config, config = _config(found.config, inferred)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    for line in _description(Path(path).name, found, config):
+        note(line)
+    with Checkpoints(out, keep=2) as checkpoints:
+        if checkpoints.folder(until=None) is not None:
+            raise ValueError(f"{out} holds checkpoints already; give another folder")
+        ema = networks.pop("G_ema")
+        names = {"G": "generator", "D": "discriminator"}
+        state = {names[name]: variables for name, variables in networks.items()}
+        data = {"imported": os.fspath(path)}
+        checkpoints.save(0, state=state, ema=ema, data=data, config=raw_config)
+    return config
+
+
+def _networks(found: Weights, note: Note) -> tuple[dict[str, Any], dict[str, NetworkConfig]]:
+    """Variables by network, G and G_ema at least; and what their shapes tell of G and of D."""
+    given = found.networks
+    if "G" not in given and "G_ema" not in given:
+        raise ValueError("holds no generator; training starts from its D with --config.init_from")
+    networks: dict[str, Any] = {}
+    configs: dict[str, NetworkConfig] = {}
+    for name in ("G_ema", "G"):
+        if name not in given:
+            continue
+        try:
+            generator, networks[name] = official.generator_from_arrays(given[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if configs.setdefault("G", generator.config) != generator.config:
+            raise ValueError("G and G_ema are of other sizes")
+    for name, other in (("G", "G_ema"), ("G_ema", "G")):
+        if name not in networks:
+            networks[name] = networks[other]
+            note(f"There is no {name}: {other} stands for it.")
+    if "D" not in given:
+        note("There is no D: training begins with a new one.")
+        return networks, configs
+    try:
+        group_size = found.attributes.get("D", {}).get("b4.mbstd.group_size")
+        sizes = {"group_size": group_size} if type(group_size) is int and group_size > 0 else {}
+        discriminator, networks["D"] = official.discriminator_from_arrays(given["D"], **sizes)
+        configs["D"] = discriminator.config
+        _check_pair(configs["G"], configs["D"])
+    except ValueError as error:
+        note(f"D is left out, training begins with a new one: {error}.")
+        networks.pop("D", None)
+        configs.pop("D", None)
+    return networks, configs
+
+
+def _check_pair(generator: NetworkConfig, discriminator: NetworkConfig) -> None:
+    for what, g, d in (
+        ("blocks", len(generator.channels), len(discriminator.channels)),
+        ("image channels", generator.image_channels, discriminator.image_channels),
+        ("classes", generator.num_classes, discriminator.num_classes),
+    ):
+        if g != d:
+            raise ValueError(f"it has {d} {what}, G has {g}")
+
+
+def _config(
+    saved: dict[str, Any] | None, inferred: dict[str, NetworkConfig]
+) -> tuple[dict[str, Any], RunConfig]:
+    """The config that came with the weights, or the defaults for networks of these sizes."""
+    fields = {name: field.default for name, field in FIELDS.items()}
+    fields |= flatten(saved) if saved else _fields(inferred)
+    raw_config = nested(fields)
+    config = parse_saved(raw_config)
+    of_config = {"G": config.generator, "D": config.discriminator}
+    for name, network in inferred.items():
+        for field in ("channels", "image_channels", "num_classes"):
+            told, found = (getattr(c, field) for c in (of_config[name], network))
+            if told != found:
+                raise ValueError(f"its config gives {name} {field} {told}, its arrays have {found}")
+    return raw_config, config
+
+
+def _fields(inferred: dict[str, NetworkConfig]) -> dict[str, Any]:
+    """The fields of a config that networks of these sizes have."""
+    generator, discriminator = inferred["G"], inferred.get("D")
+    assert isinstance(generator, GeneratorConfig)
+    height, width = (discriminator or generator).shape
+    fields: dict[str, Any] = {
+        "resolution": height,
+        "width": None if width == height else width,
+        "image_channels": generator.image_channels,
+        "num_classes": generator.num_classes,
+        **{
+            f"generator.{name}": getattr(generator, name)
+            for name in ("z_dim", "w_dim", "mapping_layers", "biline_channels", "thickness")
+        },
+        **_widths("generator", generator),
+    }
+    if isinstance(discriminator, DiscriminatorConfig):
+        fields |= _widths("discriminator", discriminator)
+        fields["discriminator.mbstd_group_size"] = discriminator.mbstd_group_size
+        if discriminator.num_classes:
+            fields["discriminator.mapping_layers"] = discriminator.mapping_layers
+    return fields
+
+
+def _widths(section: str, config: NetworkConfig) -> dict[str, int]:
+    """base and maximum for which block b has min(base // b, maximum) channels."""
+    most = max(config.channels)
+    by_block = [(4 << i, channels) for i, channels in enumerate(config.channels)]
+    low = max(b * channels for b, channels in by_block)
+    above = min((b * (c + 1) for b, c in by_block if c < most), default=None)
+    if above is not None and low >= above:
+        raise ValueError(
+            f"the {section}'s widths {' '.join(map(str, config.channels))} are not "
+            "min(channel_base / b, channel_max) for blocks 4, 8, ... of any base and maximum"
+        )
+    names = f"{section}.channel_base", f"{section}.channel_max"
+    return dict(zip(names, (low, most), strict=True))
+
+
+def _description(name: str, found: Weights, config: RunConfig) -> list[str]:
+    """What the file holds, as sentences."""
+    (height, width), g = config.generator.shape, config.generator
+    classes = f"{g.num_classes} classes" if g.num_classes else "no classes"
+    lines = [
+        f"{name}: {', '.join(found.networks)} of {height} x {width} px, {g.image_channels} "
+        f"channels, {classes}; widths {' '.join(map(str, g.channels))}, "
+        f"{g.biline_channels} bi-line channels, thickness {g.thickness}."
+    ]
+    if (told := re.search(r"(\d{2,5})x(\d{2,5})", name)) and (int(told[1]), int(told[2])) != (
+        height,
+        width,
+    ):
+        lines.append(f"Its name says {told[0]}; what counts are its arrays.")
+    never = [
+        f"{network}/{entry}"
+        for network, arrays in found.networks.items()
+        for entry in arrays
+        if official.UNUSED.fullmatch(entry)
+    ]
+    if never:
+        lines.append(
+            f"{len(never)} entries are left out that the official program never uses, or that are "
+            f"constants: {never[0]} and others."
+        )
+    if found.unused:
+        lines.append(f"Also left out: {', '.join(found.unused)}.")
+    return lines

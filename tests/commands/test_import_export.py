@@ -1,0 +1,231 @@
+"""`creps import` and `creps export`: official weights in, ours out."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import creps_jax
+from creps_jax.checkpoint import load_networks
+from creps_jax.interop import official, stablehlo
+from tests.helpers import official_files, parity_arrays
+from tests.helpers.commands import assert_refused, creps, names, read
+from tests.helpers.parity_arrays import TOLERANCE, disagreement, nhwc
+
+NETWORKS = {"networks_unconditional": [], "networks_conditional": []}
+
+
+def official_network(arrays, name):
+    group = arrays.group(f"{name}/").items()
+    return {k: a for k, a in group if name == "G" or k not in parity_arrays.D_RESULTS}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def arrays(request):
+    return parity_arrays.load(request.param)
+
+
+@pytest.fixture(scope="module")
+def file(arrays, tmp_path_factory):
+    """A checkpoint of the official program, whose average is G and whose G is another."""
+    networks = {name: official_network(arrays, name) for name in ("G", "D")}
+    networks |= {"G_ema": networks["G"], "G": {k: 2 * a for k, a in networks["G"].items()}}
+    path = tmp_path_factory.mktemp("official") / "creps-church-64x64.pkl"
+    path.write_bytes(official_files.official_pickle(networks, group_size=2))
+    return path
+
+
+@pytest.fixture(scope="module")
+def imported(file, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("imported")
+    result = creps("import", file, f"--out={workdir}")
+    assert result.exit_code == 0, result.output
+    return workdir, result.output
+
+
+@pytest.fixture(scope="module")
+def exported(imported, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "church.safetensors"
+    result = creps("export", f"--workdir={imported[0]}", "--to=safetensors", f"--out={path}")
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def same(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+
+
+# In.
+
+
+@pytest.mark.parity
+def test_an_imported_pickle_paints_the_official_images(arrays, imported):
+    painter = creps_jax.load(imported[0])
+    inputs = zip(arrays["z"], arrays["c"], strict=True)
+    ws = np.stack([painter.map(z, int(c.argmax()) if c.size else None) for z, c in inputs])
+    plan = painter.plan(size=painter.shape, sampling="endpoints")
+    images = np.stack(list(painter.pictures(ws, plan, np.float32)))
+    assert disagreement(images, nhwc(arrays["synthesis/native"])) < TOLERANCE["image"]
+
+
+def test_what_is_in_it_is_told(arrays, imported):
+    resolution, output = arrays.config("resolution"), imported[1]
+    classes = arrays.config("c_dim")
+    assert f"G, D, G_ema of {resolution} x {resolution} px, 3 channels, " in output
+    assert (f"{classes} classes;" if classes else "no classes;") in output
+    assert "Its name says 64x64" in output
+    assert "entries are left out that the official program never uses" in output
+    assert "Also left out: augment_pipe, training_set_kwargs" in output
+
+
+def test_all_networks_and_the_config_are_in_the_checkpoint(arrays, imported):
+    saved = load_networks(imported[0])
+    _, average = official.generator_from_arrays(official_network(arrays, "G"))
+    _, discriminator = official.discriminator_from_arrays(official_network(arrays, "D"))
+    assert same(saved.networks["G_ema"], average) and same(saved.networks["D"], discriminator)
+    assert same(saved.networks["G"]["params"], jax.tree.map(lambda x: 2 * x, average["params"]))
+    assert saved.config["discriminator"]["mbstd_group_size"] == 2
+    assert saved.imported.endswith("creps-church-64x64.pkl") and saved.step == 0
+    for name in ("z_dim", "w_dim", "biline_channels", "thickness", "mapping_layers"):
+        assert saved.config["generator"][name] == arrays.config(name)
+
+
+def test_a_generator_alone_is_imported_and_told(arrays, tmp_path):
+    np.savez(tmp_path / "g.npz", **official_network(arrays, "G"))
+    result = creps("import", tmp_path / "g.npz", f"--out={tmp_path / 'run'}")
+    assert result.exit_code == 0, result.output
+    assert "There is no G: G_ema stands for it." in result.output
+    assert "There is no D: training begins with a new one." in result.output
+    assert load_networks(tmp_path / "run").networks.keys() == {"G", "G_ema"}
+    np.savez(tmp_path / "d.npz", **official_network(arrays, "D"))
+    result = creps("import", tmp_path / "d.npz", f"--out={tmp_path / 'other'}")
+    assert result.exit_code == 1 and "holds no generator" in result.stderr
+    assert names(tmp_path) == ["d.npz", "g.npz", "run"]
+
+
+def test_what_does_not_fit_is_named(arrays, tmp_path):
+    def told(**changes):
+        entries = {f"G_ema/{k}": a for k, a in official_network(arrays, "G").items()}
+        entries |= {f"D/{k}": a for k, a in official_network(arrays, "D").items()}
+        np.savez(tmp_path / "a.npz", **(entries | changes))
+        result = creps("import", tmp_path / "a.npz", f"--out={tmp_path / 'run'}")
+        assert "Traceback" not in result.output and result.stderr.count("\n") <= 1
+        return result
+
+    one = np.ones(1, np.float32)
+    result = told(**{"G_ema/synthesis.b4.fc1.bias": one})
+    assert result.exit_code == 1
+    assert "a.npz: G_ema: entry synthesis.b4.fc1.bias has shape (1,)" in result.stderr
+    result = told(**{"G_ema/more": one})
+    assert result.exit_code == 1 and "G_ema: unknown entry more" in result.stderr
+    result = told(**{"D/more": one})
+    assert result.exit_code == 0 and "D is left out" in result.output
+    assert "unknown entry more" in result.output
+    result = told()
+    assert result.exit_code == 1 and "holds checkpoints already" in result.stderr
+
+
+def test_files_that_are_none(tmp_path):
+    result = creps("import", tmp_path / "nowhere.pkl", f"--out={tmp_path / 'run'}")
+    assert_refused(result, "FILE", "nowhere.pkl is no file")
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04cos\nsystem\n.")
+    result = creps("import", tmp_path / "a.pkl", f"--out={tmp_path / 'run'}")
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert "names 'os.system', which is not known and was not called" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+# Out.
+
+
+def test_exported_names_are_the_official_ones(arrays, exported):
+    """Strictly, and in the official shapes; the constants are bit for bit those of the arrays."""
+    found = safetensors.numpy.load_file(exported)
+    for network, name in {"G_ema": "G", "G": "G", "D": "D"}.items():
+        expected = official_network(arrays, name)
+        part = {
+            k.removeprefix(f"{network}/"): a
+            for k, a in found.items()
+            if k.startswith(f"{network}/")
+        }
+        assert part.keys() == expected.keys()
+        for key, array in part.items():
+            assert (array.shape, array.dtype) == (expected[key].shape, np.float32), key
+            is_never_used = ".b4.tores." in key or ".decoder_8." in key
+            if network != "G":
+                zeros = np.zeros_like(array)
+                np.testing.assert_array_equal(array, zeros if is_never_used else expected[key], key)
+
+
+def test_round_trips_are_bit_for_bit(imported, exported, tmp_path):
+    workdir, original = exported, load_networks(imported[0])
+    for form in ("npz", "safetensors"):
+        out = tmp_path / form
+        assert creps("import", workdir, f"--out={out}").exit_code == 0
+        again = load_networks(out)
+        assert same(again.networks, original.networks)
+        assert again.config == original.config
+        workdir = tmp_path / f"again.{form}"
+        arguments = f"--workdir={out}", f"--to={form}", f"--out={workdir}"
+        assert creps("export", *arguments).exit_code == 0
+    assert workdir.read_bytes() == exported.read_bytes()
+
+
+def test_a_card_is_beside_the_file(arrays, exported):
+    folder, resolution = exported.parent, arrays.config("resolution")
+    assert names(folder) == ["church.json", "church.md", "church.png", "church.safetensors"]
+    card = json.loads((folder / "church.json").read_text())
+    assert card["size_px"] == [resolution, resolution] and card["files"] == ["church.safetensors"]
+    assert card["imported_from"] == "creps-church-64x64.pkl"
+    assert card["config"]["resolution"] == resolution
+    assert "fill in" in card["licence"] and card["metrics"] == {}
+    text = (folder / "church.md").read_text()
+    assert "![images of the network](church.png)" in text
+    assert f"| {resolution} x {resolution} |" in text
+    picture = read(folder / "church.png")
+    assert picture.shape == (2 * resolution, 4 * resolution, 3) and picture.std() > 1
+
+
+def test_programs_of_stablehlo_paint_any_size(imported, tmp_path):
+    out = tmp_path / "programs"
+    result = creps("export", f"--workdir={imported[0]}", "--to=stablehlo", f"--out={out}")
+    assert result.exit_code == 0, result.output
+    assert {"lines.stablehlo", "mapping.stablehlo", "pixels.stablehlo"} < set(names(out))
+    saved = load_networks(imported[0])
+    painter = creps_jax.load(imported[0])
+    functions = stablehlo.functions(painter.generator, saved.networks["G_ema"])
+    found = {
+        name: jax.export.deserialize(bytearray((out / f"{name}.stablehlo").read_bytes()))
+        for name in functions
+    }
+    assert all(program.platforms == ("cpu", "cuda", "tpu") for program in found.values())
+    config = painter.generator.config
+    z = np.random.default_rng(0).standard_normal((2, config.z_dim), np.float32)
+    c = np.eye(2, config.num_classes, dtype=np.float32)
+    y, x = np.linspace(0, 1, 7, dtype=np.float32), np.linspace(0, 1, 10, dtype=np.float32)
+
+    def paint(call):
+        ws = call("mapping", z, c, np.float32(0.7))
+        rows = call("lines", ws, y, np.zeros(7, np.int32))
+        columns = call("lines", ws, x, np.ones(10, np.int32))
+        return ws, call("pixels", ws, rows, columns)
+
+    ws, images = paint(lambda name, *inputs: found[name].call(*inputs))
+    own_ws, own = paint(lambda name, *inputs: jax.jit(functions[name])(*inputs))
+    assert images.shape == (2, 7, 10, config.image_channels)
+    np.testing.assert_array_equal(ws, own_ws)
+    np.testing.assert_array_equal(images, own)
+
+
+def test_wrong_options_of_export(imported, tmp_path):
+    def export(to, out):
+        return creps("export", f"--workdir={imported[0]}", f"--to={to}", f"--out={tmp_path / out}")
+
+    assert_refused(export("npz", "a.safetensors"), "--out", "must end with .npz")
+    assert_refused(export("onnx", "a.onnx"), "--to", "onnx")
+    result = creps("export", f"--workdir={tmp_path}", "--to=npz", f"--out={tmp_path / 'a.npz'}")
+    assert result.exit_code == 1 and "no checkpoint" in result.stderr
+    assert names(tmp_path) == []

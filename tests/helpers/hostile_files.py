@@ -1,0 +1,320 @@
+"""Files that want to harm who reads them, and a process that reads them all.
+
+    python -m tests.helpers.hostile_files FOLDER
+
+prints a line of JSON for each file there: its name, what it gave or the error, seconds, and the
+MiB by which the process's peak memory has grown.
+"""
+
+import json
+import operator
+import os
+import pathlib
+import pickle
+import resource
+import struct
+import sys
+import time
+import zipfile
+import zlib
+
+import numpy as np
+import safetensors.numpy
+
+from creps_jax.interop import weights
+from tests.helpers.official_files import (
+    MAGIC,
+    Call,
+    Memorised,
+    Name,
+    New,
+    Recalled,
+    dumps,
+    legacy,
+    official_pickle,
+    state_dict,
+    storage,
+    zipped,
+)
+
+SMALL = {
+    "synthesis.b8.fc1.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "synthesis.b4.input.freqs": np.ones((1, 4), np.float32),
+    "mapping.w_avg": np.zeros(3, np.float32),
+}
+
+
+class Calling:
+    """An object whose pickle calls a function, as Python's own makes it."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def reference_files():
+    """Small files of all forms, which are as they should be: what mutations start from."""
+    npz = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"reference-{os.getpid()}.npz"
+    np.savez(npz, **SMALL)
+    whole = npz.read_bytes()
+    npz.unlink()
+    return {
+        "official.pkl": official_pickle({"G": SMALL, "G_ema": SMALL}),
+        "legacy.pt": legacy(state_dict(SMALL), SMALL),
+        "zipped.pt": zipped(state_dict(SMALL), SMALL),
+        "small.npz": whole,
+        "small.safetensors": safetensors.numpy.save(SMALL),
+    }
+
+
+def hostile_files(touched: str):
+    """Files by name; those that are executed would touch a path."""
+    command = f"touch {touched}"
+    code = f"open({touched!r}, 'w')"
+    files = {
+        "os_system": Calling(os.system, command),
+        "eval": Calling(eval, code),
+        "exec": Calling(exec, code),
+        "open": Calling(open, touched, "w"),
+        "import": Calling(__import__, "os"),
+        "getattr": Calling(getattr, Calling(__import__, "os"), "system"),
+        "getattr_chain": Calling(operator.attrgetter("system.__call__"), 1),
+        "in_a_dict": {"G": {"synthesis.a": Calling(os.system, command)}},
+        "object_array": {"G": {"synthesis.a": np.array([Calling(os.system, command)], object)}},
+        "array": {"G": {"synthesis.a": np.zeros(3)}},
+    }
+    made = {name: pickle.dumps(value, 4) for name, value in files.items()}
+    made |= {f"{name}_2": pickle.dumps(files[name], 2) for name in ("os_system", "eval")}
+    made |= {f"{name}_0": pickle.dumps(files[name], 0) for name in ("os_system",)}
+
+    def raw(*opcodes: bytes) -> bytes:
+        return b"".join((pickle.PROTO, b"\x04", *opcodes, pickle.STOP))
+
+    def called(name: str, *arguments):
+        return dumps(Call(Name(name), arguments))
+
+    official = official_pickle({"G": SMALL})
+    half = len(official) // 2
+    made |= {
+        "nested_name": called("torch._utils._rebuild_tensor_v2.__globals__"),
+        "dotted_name": called("os.path.os.system", command),
+        "empty_name": called("."),
+        "persistent_with_code": called(
+            "torch_utils.persistence._reconstruct_persistent_obj",
+            {"type": "class", "module_src": f"import os; os.system({command!r})"},
+        ),
+        "called_state": dumps(Call(Name("torch.device"), (Call(Name("builtins.eval"), (code,)),))),
+        "inst": raw(b"(S'" + command.encode() + b"'\n", b"ios\nsystem\n"),
+        "obj": raw(b"(cos\nsystem\n", b"X\x01\x00\x00\x00a", b"o"),
+        "extension": raw(b"\x82\x01"),
+        "extension_4": raw(b"\x84\x01\x02\x03\x04"),
+        "copyreg": called("copyreg._reconstructor", Name("builtins.object")),
+        "copyreg_extension": called("copyreg.add_extension", "os", "system", 1),
+        "build_of_class": dumps(New(Name("collections.OrderedDict"), {"__class__": 1})),
+        "setstate": dumps(New(Name("torch.nn.modules.container.Sequential"), {"__setstate__": 1})),
+        "state_is_class": dumps(
+            New(Name("torch.nn.modules.container.Sequential"), {"__class__": Name("builtins.dict")})
+        ),
+        "buffers": raw(pickle.NEXT_BUFFER),
+        "bytearray": raw(pickle.BYTEARRAY8 + struct.pack("<Q", 2**40)),
+        "long_4": raw(b"\x8b" + struct.pack("<i", 2**31 - 1)),
+        "gigabyte_bytes": raw(pickle.BINBYTES8 + struct.pack("<Q", 2**40)),
+        "gigabyte_text": raw(pickle.BINUNICODE + struct.pack("<I", 2**32 - 1)),
+        "gigabyte_frame": raw(pickle.FRAME + struct.pack("<Q", 2**60), pickle.NONE),
+        "line_without_end": raw(b"c" + b"a" * 10**6),
+        "protocol": b"\x80\xff" + pickle.STOP,
+        "no_stop": b"\x80\x04" + b"]" * 1000,
+        "empty_stack": raw(),
+        "no_mark": raw(pickle.TUPLE),
+        "memo_of_nothing": raw(pickle.LONG_BINGET + struct.pack("<I", 2**32 - 1)),
+        "memo_of_itself": raw(b"]", pickle.BINPUT, b"\x00", b"h\x00", b"a"),
+        "dict_of_itself": raw(b"}", b"q\x00", b"X\x01\x00\x00\x00G", b"h\x00", b"s"),
+        "memo_forever": raw(b"]", pickle.MEMOIZE * (3 * 10**6)),
+        "lists_forever": raw(b"]" * (3 * 10**6)),
+        "marks_forever": raw(b"(" * (3 * 10**6)),
+        "deep_tuples": raw(b")", pickle.TUPLE1 * 900_000),
+        "deep_lists": raw(b"]" * 300_000, b"a" * 299_999),
+        "laughs": raw(b")", (b"q\x00" + b"h\x00" * 9 + b"(" + b"h\x00" * 9 + b"t") * 20),
+        "key_of_tuples": raw(b"}", b")", (b"q\x00h\x00\x86") * 60, b"N", b"s"),
+        "text_no_utf8": raw(b"X\x02\x00\x00\x00\xff\xfe"),
+        "no_tensor": called("torch._utils._rebuild_tensor_v2", 1, 2, 3),
+        "no_arguments": called("torch._utils._rebuild_tensor_v2"),
+        "no_scalar": called("numpy.core.multiarray.scalar", 1, 2),
+        "object_scalar": called(
+            "numpy.core.multiarray.scalar",
+            Call(Name("numpy.dtype"), ("O8", False, True)),
+            b"12345678",
+        ),
+        "legacy_in_legacy": legacy_in_legacy(50),
+        "legacy_magic_only": dumps(MAGIC, 2),
+        "legacy_key_of_nobody": legacy(state_dict({}), {"a": np.zeros(3, np.float32)}),
+        "trillion": trillion(),
+        "module_laughs": dumps({"G": module_laughs(40)}),
+        "deep_modules": dumps({"G": deep_modules(150)}),
+        "mapping_of_many": legacy(
+            state_dict({"synthesis.b8.fc1.weight": SMALL["mapping.w_avg"]})
+            | {"mapping.fc999999999.weight": 1},
+            {"synthesis.b8.fc1.weight": SMALL["mapping.w_avg"]},
+        ),
+        "half": official[:half],
+        "flipped": official[:half] + bytes([official[half] ^ 255]) + official[half + 1 :],
+    }
+    return made | _zips() | _safetensors() | _arrays()
+
+
+def legacy_in_legacy(depth):
+    data = legacy(state_dict({}), {})
+    for _ in range(depth):
+        data = legacy(Call(Name("torch.storage._load_from_bytes"), (data,)), {})
+    return data
+
+
+def trillion():
+    """A tensor of 10^12 numbers in a file that says that it has them."""
+    one = np.zeros(1, np.float32)
+    made = legacy(storage(np.broadcast_to(one, 10**12), "0"), {})
+    return made
+
+
+def module_laughs(depth):
+    """Modules each of which is in the next twice: 2^depth names."""
+    made = New(Name("torch.nn.modules.container.Sequential"), {"_modules": {}})
+    for number in range(depth):
+        parts = {"a": Memorised(number, made), "b": Recalled(number)}
+        made = New(Name("torch.nn.modules.container.Sequential"), {"_modules": parts})
+    return made
+
+
+def deep_modules(depth):
+    made = New(Name("torch.nn.modules.container.Sequential"), {"_modules": {}})
+    for _ in range(depth):
+        made = New(Name("torch.nn.modules.container.Sequential"), {"_modules": {"a": made}})
+    return made
+
+
+def _zips():
+    path = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"hostile-{os.getpid()}.zip"
+    pickled = dumps(state_dict({}), protocol=2)
+
+    def made(*members, kind=zipfile.ZIP_STORED):
+        with zipfile.ZipFile(path, "w", kind) as archive:
+            for name, data in members:
+                archive.writestr(name, data)
+        data = path.read_bytes()
+        path.unlink()
+        return data
+
+    bomb = made(("a/data.pkl", pickled), ("a/data/0", bytes(3 * 10**8)), kind=zipfile.ZIP_DEFLATED)
+    lying = bytearray(made(("a/data.pkl", zlib.compress(bytes(10**6))), kind=zipfile.ZIP_DEFLATED))
+    at = lying.find(b"PK\x01\x02") + 24
+    lying[at : at + 4] = struct.pack("<I", 2**31)
+    return {
+        "zip_absolute": made(("a/data.pkl", pickled), ("/etc/x", b"")),
+        "zip_outside": made(("a/data.pkl", pickled), ("../x", b"")),
+        "zip_bomb": bomb,
+        "zip_lying": bytes(lying),
+        "zip_half": bomb[: len(bomb) // 2],
+        "zip_evil": zipped(Call(Name("os.system"), ("true",)), {}),
+        "zip_of_nothing": b"PK\x03\x04",
+    }
+
+
+def _safetensors():
+    def made(header: bytes, data: bytes = b"", size: int | None = None) -> bytes:
+        return struct.pack("<Q", len(header) if size is None else size) + header + data
+
+    def entry(kind="F32", shape=(2,), offsets=(0, 8)):
+        return {"dtype": kind, "shape": list(shape), "data_offsets": list(offsets)}
+
+    def told(**changes):
+        return made(json.dumps({"synthesis.a": entry(**changes)}).encode(), bytes(8))
+
+    return {
+        "st_header_of_exabytes": made(b"{}", size=2**62),
+        "st_header_of_gigabyte": made(b"{}", size=2**30),
+        "st_shape": told(shape=(2**40,)),
+        "st_shapes_product": told(shape=(2**33, 2**33)),
+        "st_offsets": told(offsets=(0, 2**40)),
+        "st_backwards": told(offsets=(8, 0)),
+        "st_negative": told(offsets=(-8, 0)),
+        "st_dtype": told(kind="OBJECT"),
+        "st_not_json": made(b"{" * 1000),
+        "st_deep": made(b'{"a":' * 50_000),
+        "st_overlap": made(
+            json.dumps({"synthesis.a": entry(), "synthesis.b": entry()}).encode(), bytes(8)
+        ),
+    }
+
+
+def _arrays():
+    def made(header: str, data: bytes = b"") -> bytes:
+        text = header.encode()
+        npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data
+        path = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"hostile-{os.getpid()}.npz"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("synthesis.a.npy", npy)
+        whole = path.read_bytes()
+        path.unlink()
+        return whole
+
+    def told(descr="'<f4'", shape="(2,)"):
+        return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n"
+
+    return {
+        "npz_object": made(told("'|O'"), pickle.dumps(Calling(os.system, "true"))),
+        "npz_terabyte": made(told(shape=f"({2**40},)")),
+        "npz_negative": made(told(shape="(-1,)")),
+        "npz_huge_product": made(told(shape=f"({2**40}, {2**40})")),
+        "npz_code": made("__import__('os').system('true')\n"),
+        "npz_deep": made("(" * 5000 + "\n"),
+        "npz_records": made(told("[('a', '<f4'), ('b', '|O')]")),
+        "npz_short": made(told(), b"1234"),
+    }
+
+
+def mutated(data: bytes, random: np.random.Generator) -> bytes:
+    """The file with some bits flipped, or a part of it cut out, doubled, or overwritten."""
+    changed = bytearray(data)
+    # Most of what makes a file what it is stands in its first kilobytes.
+    end = len(data) if random.random() < 0.5 else min(len(data), 2000)
+    for _ in range(random.integers(1, 4)):
+        at, size = int(random.integers(end)), int(random.integers(1, 20))
+        match random.integers(4):
+            case 0:
+                changed[at % len(changed)] ^= 1 << int(random.integers(8))
+            case 1:
+                del changed[at : at + size]
+            case 2:
+                changed[at:at] = changed[at : at + size]
+            case 3:
+                changed[at : at + size] = random.bytes(size)
+        changed = changed or bytearray(b"\x80")
+    return bytes(changed)
+
+
+def read_all(path: pathlib.Path) -> list[str]:
+    """The names of the networks in a file, all of whose numbers have been looked at."""
+    found = weights.read(path)
+    for arrays in found.networks.values():
+        for array in arrays.values():
+            np.asarray(array).astype(np.float32).sum()
+    return sorted(found.networks)
+
+
+def main(folder: str) -> None:
+    start_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for path in sorted(pathlib.Path(folder).iterdir()):
+        started = time.perf_counter()
+        try:
+            told = f"read: {read_all(path)}"
+        except ValueError as error:
+            told = f"refused: {error}"
+        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        sec, mib = time.perf_counter() - started, (peak_kib - start_kib) / 1024
+        print(json.dumps({"name": path.name, "told": told, "sec": sec, "mib": mib}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
