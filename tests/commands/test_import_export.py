@@ -10,7 +10,8 @@ import safetensors.numpy
 import creps_jax
 from creps_jax.checkpoint import load_networks
 from creps_jax.interop import official, stablehlo
-from tests.helpers import official_files, parity_arrays
+from experiments import official_files
+from tests.helpers import parity_arrays
 from tests.helpers.commands import assert_refused, creps, names, read
 from tests.helpers.parity_arrays import TOLERANCE, disagreement, nhwc
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.helpers import hostile_files
+from experiments import hostile_files
 
 # What is odd, but harmless and readable.
 READ = {"deep_modules", "dict_of_itself", "mapping_of_many"}
@@ -20,7 +20,7 @@ def answers(tmp_path_factory):
     folder, touched = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("x") / "touched"
     for name, data in hostile_files.hostile_files(str(touched)).items():
         (folder / name).write_bytes(data)
-    command = [sys.executable, "-m", "tests.helpers.hostile_files", str(folder)]
+    command = [sys.executable, "-m", "experiments.hostile_files", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(found) == len(os.listdir(folder)) > 70

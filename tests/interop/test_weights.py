@@ -9,8 +9,8 @@ import pytest
 import safetensors.numpy
 
 from creps_jax.interop import weights
-from tests.helpers import official_files, parity_arrays
-from tests.helpers.official_files import (
+from experiments import official_files
+from experiments.official_files import (
     Call,
     Memorised,
     Name,
@@ -21,6 +21,7 @@ from tests.helpers.official_files import (
     state_dict,
     zipped,
 )
+from tests.helpers import parity_arrays
 
 CONDITIONAL = parity_arrays.load("networks_conditional")
 

@@ -30,8 +30,8 @@ from creps_jax.training.guards import Guard
 from creps_jax.training.requests import requests_blocked, stop_requests
 from creps_jax.training.run import prepare, save
 from creps_jax.training.state import init_state
+from experiments import official_files
 from experiments.kill_hunt import same
-from tests.helpers import official_files
 from tests.helpers.publishers import COUNT, PUBLISH
 
 # All at once, so that one step is compiled.

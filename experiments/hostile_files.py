@@ -1,6 +1,6 @@
 """Files that want to harm who reads them, and a process that reads them all.
 
-    python -m tests.helpers.hostile_files FOLDER
+    python -m experiments.hostile_files FOLDER
 
 prints a line of JSON for each file there: its name, what it gave or the error, seconds, and the
 MiB by which the process's peak memory has grown.
@@ -22,7 +22,7 @@ import numpy as np
 import safetensors.numpy
 
 from creps_jax.interop import weights
-from tests.helpers.official_files import (
+from experiments.official_files import (
     MAGIC,
     Call,
     Memorised,
