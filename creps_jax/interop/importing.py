@@ -39,14 +39,7 @@ def import_file(path: str | os.PathLike, out: str | os.PathLike, note: Note = pr
         holds checkpoints.
     """
     out = places.path(out)
-    found = weights.read(path)
-    try:
-        networks, inferred = _networks(found, note)
-        raw_config, config = _config(found.config, inferred)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    for line in _description(Path(path).name, found, config):
-        note(line)
+    networks, raw_config, config = _converted(path, note)  # The file's own memory is free again.
     with Checkpoints(out, keep=2) as checkpoints:
         if checkpoints.folder(until=None) is not None:
             raise ValueError(f"{out} holds checkpoints already; give another folder")
@@ -56,6 +49,21 @@ def import_file(path: str | os.PathLike, out: str | os.PathLike, note: Note = pr
         data = {"imported": os.fspath(path)}
         checkpoints.save(0, state=state, ema=ema, data=data, config=raw_config)
     return config
+
+
+def _converted(
+    path: str | os.PathLike, note: Note
+) -> tuple[dict[str, Any], dict[str, Any], RunConfig]:
+    """Variables by network, and their config, as it is saved and checked."""
+    found = weights.read(path)
+    try:
+        networks, inferred = _networks(found, note)
+        raw_config, config = _config(found.config, inferred)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    for line in _description(Path(path).name, found, config):
+        note(line)
+    return networks, raw_config, config
 
 
 def _networks(found: Weights, note: Note) -> tuple[dict[str, Any], dict[str, NetworkConfig]]:

@@ -294,7 +294,8 @@ def _convert(arrays: Arrays, names: Any, shapes: Any) -> Any:
         layout = _layout(name, ours.shape)
         if array.shape != layout.shape:
             raise ValueError(f"entry {name} has shape {array.shape}, expected {layout.shape}")
-        return jnp.asarray(layout.to_ours(array))
+        # A copy of its own: JAX may take the memory of what it is given for its array.
+        return jnp.asarray(np.array(layout.to_ours(array), order="C"))
 
     return jax.tree.map(leaf, names, shapes)
 

@@ -4,7 +4,6 @@ Whatever a file is called, what it is shows in its first bytes. Nothing in it is
 """
 
 import contextlib
-import io
 import json
 import math
 import mmap
@@ -85,10 +84,7 @@ def _content(path: Path) -> tuple[Any, dict[str, Any] | None]:
     """What the file holds, and the config that came with it."""
     data = _mapped(path)
     if data[:4] == b"PK\x03\x04":
-        members = _members(path, len(data))
-        if any(name.endswith(".npy") for name in members):
-            return _arrays(members)
-        return torch_files.load_members(members), None
+        return _zip(path, len(data))
     if data[:1] == b"\x80":
         return torch_files.load_pickle(data), None
     if data[8:9] == b"{":
@@ -106,13 +102,16 @@ def _mapped(path: Path) -> memoryview:
 # The forms of files that are no pickles.
 
 
-def _members(path: Path, size: int) -> dict[str, bytes]:
-    """The members of a zip, by name."""
+def _zip(path: Path, size: int) -> tuple[Any, dict[str, Any] | None]:
+    """What an .npz holds, or the zip of torch.save; and its config."""
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
             _check_members(infos, size)
-            return {info.filename: archive.read(info) for info in infos if not info.is_dir()}
+            names = [info.filename for info in infos if not info.is_dir()]
+            if any(name.endswith(".npy") for name in names):
+                return _arrays(archive, names)
+            return torch_files.load_members({name: archive.read(name) for name in names}), None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
         raise ValueError(f"is a damaged zip: {error}") from error
 
@@ -135,12 +134,15 @@ def _check_members(infos: list[zipfile.ZipInfo], size: int) -> None:
         raise ValueError(f"is a zip of {size:,} bytes that unpacks to {unpacked:,}, as bombs do")
 
 
-def _arrays(members: Mapping[str, bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+def _arrays(
+    archive: zipfile.ZipFile, names: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
     """Arrays and config of an .npz."""
     arrays = {}
-    for name, data in members.items():
+    for name in names:
         try:
-            array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+            with archive.open(name) as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
         except Exception as error:  # NumPy reads a header as Python's text: many kinds of errors.
             told = str(error).splitlines() or [type(error).__name__]
             raise ValueError(f"has no array in {shown(name)}: {told[0]}") from error

@@ -1,6 +1,10 @@
 """`creps import` and `creps export`: official weights in, ours out."""
 
 import json
+import pathlib
+import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -15,7 +19,8 @@ from tests.helpers import parity_arrays
 from tests.helpers.commands import assert_refused, creps, names, read
 from tests.helpers.parity_arrays import TOLERANCE, disagreement, nhwc
 
-NETWORKS = {"networks_unconditional": [], "networks_conditional": []}
+NETWORKS = ["networks_unconditional", "networks_conditional"]
+README = pathlib.Path(__file__).parents[2] / "README.md"
 
 
 def official_network(arrays, name):
@@ -230,3 +235,21 @@ def test_wrong_options_of_export(imported, tmp_path):
     result = creps("export", f"--workdir={tmp_path}", "--to=npz", f"--out={tmp_path / 'a.npz'}")
     assert result.exit_code == 1 and "no checkpoint" in result.stderr
     assert names(tmp_path) == []
+
+
+def test_the_readmes_program_paints_with_jax_alone(imported, tmp_path):
+    """But for the latent's size, which is the demo's there."""
+    out = tmp_path / "runs" / "programs"
+    arguments = f"--workdir={imported[0]}", "--to=stablehlo", f"--out={out}"
+    assert creps("export", *arguments).exit_code == 0
+    config = creps_jax.load(imported[0]).generator.config
+    text = README.read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(import pathlib.*?)```", text, re.DOTALL)
+    assert len([line for line in program.splitlines() if line.strip()]) == 10
+    program = program.replace("(1, 64)", f"(1, {config.z_dim})")
+    program = program.replace("(1, 0)", f"(1, {config.num_classes})").replace("512", "24")
+    check = "import sys; print(image.shape, 'creps_jax' in sys.modules, 'flax' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program + check], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == f"(1, 24, 24, {config.image_channels}) False False\n", done.stderr
