@@ -7,6 +7,7 @@ import typer
 
 from creps_jax import disk, places
 from creps_jax.options import one_line_errors, option
+from creps_jax.progress import progress
 
 
 def import_(
@@ -34,8 +35,8 @@ def import_(
             raise ValueError(f"{file} is no file")
     with option("--out"):
         folder = places.path(out)
-    with one_line_errors(OSError, ValueError, MemoryError):
+    with one_line_errors(OSError, ValueError, MemoryError), progress() as shown:
         from creps_jax.interop.importing import import_file
 
-        import_file(file, folder, typer.echo)
+        import_file(file, folder, typer.echo, shown)
     typer.echo(f"{out} is complete: creps render --workdir={out} --seeds=0-7 --out=images")

@@ -19,17 +19,24 @@ from creps_jax.config import (
 from creps_jax.fields import flatten, nested
 from creps_jax.interop import official, weights
 from creps_jax.interop.weights import Weights
+from creps_jax.progress import Progress, Silent
 
 Note = Callable[[str], None]
 
 
-def import_file(path: str | os.PathLike, out: str | os.PathLike, note: Note = print) -> RunConfig:
+def import_file(
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    note: Note = print,
+    shown: Progress | None = None,
+) -> RunConfig:
     """Writes the networks in a file as the checkpoint of step 0 in a folder.
 
     Args:
       path: of a file that weights.read knows.
       out: a folder without checkpoints, also gs://...; made if need be.
       note: takes lines on what the file holds, what it lacks and what is left out.
+      shown: counts the networks' MiB as they are converted; None: nothing shows.
 
     Returns the config that they are saved with: the file's own, or the defaults for such networks.
 
@@ -39,7 +46,9 @@ def import_file(path: str | os.PathLike, out: str | os.PathLike, note: Note = pr
         holds checkpoints.
     """
     out = places.path(out)
-    networks, raw_config, config = _converted(path, note)  # The file's own memory is free again.
+    networks, raw_config, config = _converted(
+        path, note, shown or Silent()
+    )  # The file's own memory is free again.
     with Checkpoints(out, keep=2) as checkpoints:
         if checkpoints.folder(until=None) is not None:
             raise ValueError(f"{out} holds checkpoints already; give another folder")
@@ -52,12 +61,12 @@ def import_file(path: str | os.PathLike, out: str | os.PathLike, note: Note = pr
 
 
 def _converted(
-    path: str | os.PathLike, note: Note
+    path: str | os.PathLike, note: Note, shown: Progress
 ) -> tuple[dict[str, Any], dict[str, Any], RunConfig]:
     """Variables by network, and their config, as it is saved and checked."""
     found = weights.read(path)
     try:
-        networks, inferred = _networks(found, note)
+        networks, inferred = _networks(found, note, shown)
         raw_config, config = _config(found.config, inferred)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -66,11 +75,18 @@ def _converted(
     return networks, raw_config, config
 
 
-def _networks(found: Weights, note: Note) -> tuple[dict[str, Any], dict[str, NetworkConfig]]:
+def _networks(
+    found: Weights, note: Note, shown: Progress
+) -> tuple[dict[str, Any], dict[str, NetworkConfig]]:
     """Variables by network, G and G_ema at least; and what their shapes tell of G and of D."""
     given = found.networks
     if "G" not in given and "G_ema" not in given:
         raise ValueError("holds no generator; training starts from its D with --config.init_from")
+    sizes_mib = {
+        name: sum(array.nbytes for array in arrays.values()) / 2**20
+        for name, arrays in given.items()
+    }
+    shown.stage(sum(sizes_mib.values()), "MiB")
     networks: dict[str, Any] = {}
     configs: dict[str, NetworkConfig] = {}
     for name in ("G_ema", "G"):
@@ -82,6 +98,7 @@ def _networks(found: Weights, note: Note) -> tuple[dict[str, Any], dict[str, Net
             raise ValueError(f"{name}: {error}") from error
         if configs.setdefault("G", generator.config) != generator.config:
             raise ValueError("G and G_ema are of other sizes")
+        shown.advance(sizes_mib[name])
     for name, other in (("G", "G_ema"), ("G_ema", "G")):
         if name not in networks:
             networks[name] = networks[other]
@@ -99,6 +116,7 @@ def _networks(found: Weights, note: Note) -> tuple[dict[str, Any], dict[str, Net
         note(f"D is left out, training begins with a new one: {error}.")
         networks.pop("D", None)
         configs.pop("D", None)
+    shown.advance(sizes_mib["D"])
     return networks, configs
 
 

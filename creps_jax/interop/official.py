@@ -294,7 +294,7 @@ def _convert(arrays: Arrays, names: Any, shapes: Any) -> Any:
         layout = _layout(name, ours.shape)
         if array.shape != layout.shape:
             raise ValueError(f"entry {name} has shape {array.shape}, expected {layout.shape}")
-        # A copy of its own: JAX may take the memory of what it is given for its array.
+        # A copy: the memory of what it is given, which JAX may take for its array, is the file's.
         return jnp.asarray(np.array(layout.to_ours(array), order="C"))
 
     return jax.tree.map(leaf, names, shapes)
