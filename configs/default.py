@@ -12,7 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The default config."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # of every random draw of the run
-    config.init_from = placeholder(str)  # fine-tuning: a run's workdir, or an .npz
+    config.init_from = placeholder(str)  # fine-tuning: a run's workdir, or a file of weights
     config.precision = "auto"  # of products: float32, bfloat16; auto: bfloat16 on GPUs and TPUs
     config.deterministic = False  # GPUs: ask XLA for operations that are; slower
     config.total_kimg = 25000.0  # length of the run, kimg: thousands of real images shown

@@ -170,7 +170,7 @@ class RunConfig:
     """A whole run: the top of a config file, and its sections."""
 
     seed: int = field(0, "of every random draw of the run", at_least=0, below=2**32)
-    init_from: str | None = field(None, "fine-tuning: a run's workdir, or an .npz")
+    init_from: str | None = field(None, "fine-tuning: a run's workdir, or a file of weights")
     precision: str = field(
         "auto",
         "of products: float32, bfloat16; auto: bfloat16 on GPUs and TPUs",

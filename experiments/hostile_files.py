@@ -34,6 +34,7 @@ from experiments.official_files import (
     official_pickle,
     state_dict,
     storage,
+    tensor,
     zipped,
 )
 
@@ -158,10 +159,76 @@ def hostile_files(touched: str):
             | {"mapping.fc999999999.weight": 1},
             {"synthesis.b8.fc1.weight": SMALL["mapping.w_avg"]},
         ),
+        "copied_lists": many_calls("torch\nSize", b"](" + b"N" * 300_000 + b"e"),
+        "copied_sets": many_calls("builtins\nset", b"](" + b"N" * 300_000 + b"e"),
+        "copied_texts": many_calls("_codecs\nencode", _text("a" * 10**6), _text("latin1")),
+        "deep_type": raw(b"cnumpy\ndtype\n)", pickle.TUPLE1 * 900_001, b"R"),
+        "doubled_type": raw(b"cnumpy\ndtype\n)", b"q\x00h\x00\x86" * 60, b"\x85R"),
+        "keys_that_collide": raw(b"}(", *map(_colliding, range(1, 300_000)), b"u"),
+        "many_transients": dumps({"G": New(SEQUENTIAL, transients(400_000, 180_000))}),
+        "long_names": dumps({"G": New(SEQUENTIAL, long_names(10**6, 200_000))}),
+        "shared_state": shared_state(100_000, 50_000),
+        "deep_names": deep_names(60_000),
         "half": official[:half],
         "flipped": official[:half] + bytes([official[half] ^ 255]) + official[half + 1 :],
     }
     return made | _zips() | _safetensors() | _arrays()
+
+
+SEQUENTIAL = Name("torch.nn.modules.container.Sequential")
+
+
+def _text(text):
+    return pickle.BINUNICODE + struct.pack("<I", len(text)) + text.encode()
+
+
+def _colliding(i):
+    """A key whose hash is that of all the others."""
+    return pickle.LONG1 + b"\x0c" + (i * (2**61 - 1)).to_bytes(12, "little") + b"N"
+
+
+def many_calls(name, *arguments):
+    """A function that is called again and again with what is large, and there once."""
+    remembered = b"".join(a + b"q" + bytes([i + 1]) for i, a in enumerate(arguments))
+    called = b"".join(b"h" + bytes([i + 1]) for i in range(len(arguments)))
+    called = b"h\x00" + called + (b"\x85" if len(arguments) == 1 else b"\x86") + b"R"
+    known = b"c" + name.encode() + b"\nq\x00"
+    return b"\x80\x04" + known + remembered + b"(" + called * 150_000 + b"t."
+
+
+def transients(count, parameters):
+    one = tensor(Call(Name("torch.storage._load_from_bytes"), (legacy_of_one(),)), ONE)
+    first = {"p": Memorised(0, one)}
+    return {
+        "_non_persistent_buffers_set": [None] * count,
+        "_parameters": first | {f"p{i}": Recalled(0) for i in range(parameters)},
+    }
+
+
+ONE = np.ones(1, np.float32)
+
+
+def legacy_of_one():
+    return legacy(storage(ONE, "0"), {"0": ONE})
+
+
+def long_names(length, count):
+    return {"_modules": {"n" * length: New(SEQUENTIAL, {f"p{i}": True for i in range(count)})}}
+
+
+def shared_state(attributes, modules):
+    """Modules that have one dict of attributes together."""
+    state = {f"p{i}": True for i in range(attributes)}
+    parts = {"first": New(SEQUENTIAL, Memorised(0, state))}
+    parts |= {f"m{i}": New(SEQUENTIAL, Recalled(0)) for i in range(modules)}
+    return dumps({"G": New(SEQUENTIAL, {"_modules": parts})})
+
+
+def deep_names(depth):
+    """Modules in modules, of which each has an attribute with the name of all."""
+    begin = dumps(SEQUENTIAL)[2:-1] + b"q\x00" + _text("_modules") + b"q\x01" + _text("a")
+    down = (b"h\x00)\x81}(h\x02\x88h\x01}h\x02") * depth + b"h\x00)\x81" + b"sub" * depth
+    return b"\x80\x04" + begin + b"q\x02}" + _text("G") + down + b"s."
 
 
 def legacy_in_legacy(depth):
@@ -206,11 +273,16 @@ def _zips():
         path.unlink()
         return data
 
-    bomb = made(("a/data.pkl", pickled), ("a/data/0", bytes(3 * 10**8)), kind=zipfile.ZIP_DEFLATED)
+    bomb = made(("a/data.pkl", pickled), ("a/data/0", bytes(10**8)), kind=zipfile.ZIP_DEFLATED)
     lying = bytearray(made(("a/data.pkl", zlib.compress(bytes(10**6))), kind=zipfile.ZIP_DEFLATED))
     at = lying.find(b"PK\x01\x02") + 24
     lying[at : at + 4] = struct.pack("<I", 2**31)
+    unpacked = zlib.compressobj(9, zlib.DEFLATED, -15)
+    # Behind a full flush the packer begins anew: all its mebibytes of zeros are packed alike.
+    mebibyte = unpacked.compress(bytes(2**20)) + unpacked.flush(zlib.Z_FULL_FLUSH)
+    packed = 1500 * mebibyte + unpacked.flush()
     return {
+        "zip_that_says_less": _packed("a/data.pkl", packed, 1000),
         "zip_absolute": made(("a/data.pkl", pickled), ("/etc/x", b"")),
         "zip_outside": made(("a/data.pkl", pickled), ("../x", b"")),
         "zip_bomb": bomb,
@@ -219,6 +291,17 @@ def _zips():
         "zip_evil": zipped(Call(Name("os.system"), ("true",)), {}),
         "zip_of_nothing": b"PK\x03\x04",
     }
+
+
+def _packed(name: str, packed: bytes, size: int) -> bytes:
+    """A zip of one packed member, that says of it what is not so."""
+    crc, count = zlib.crc32(bytes(size)), len(packed)
+    common = struct.pack("<HHHHIIIHH", 0, 8, 0, 0, crc, count, size, len(name), 0)
+    local = b"PK\x03\x04" + struct.pack("<H", 20) + common + name.encode() + packed
+    listed = b"PK\x01\x02" + struct.pack("<HH", 20, 20) + common
+    listed += struct.pack("<HHHII", 0, 0, 0, 0, 0) + name.encode()
+    end = struct.pack("<HHHHIIH", 0, 0, 1, 1, len(listed), len(local), 0)
+    return local + listed + b"PK\x05\x06" + end
 
 
 def _safetensors():
@@ -249,12 +332,12 @@ def _safetensors():
 
 
 def _arrays():
-    def made(header: str, data: bytes = b"") -> bytes:
+    def made(header: str, data: bytes = b"", name: str = "synthesis.a") -> bytes:
         text = header.encode()
         npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data
         path = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"hostile-{os.getpid()}.npz"
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("synthesis.a.npy", npy)
+            archive.writestr(f"{name}.npy", npy)
         whole = path.read_bytes()
         path.unlink()
         return whole
@@ -270,6 +353,8 @@ def _arrays():
         "npz_code": made("__import__('os').system('true')\n"),
         "npz_deep": made("(" * 5000 + "\n"),
         "npz_records": made(told("[('a', '<f4'), ('b', '|O')]")),
+        "npz_config_of_nothing": made(told("'|V0'", str((7,) * 20)), name="config"),
+        "npz_gigabyte_item": made(told("'|V2000000000'", "(1,)")),
         "npz_short": made(told(), b"1234"),
     }
 

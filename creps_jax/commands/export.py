@@ -47,7 +47,7 @@ def export(
     with option("--out"):
         path = places.path(out)
         if to is not Format.stablehlo and path.suffix != f".{to}":
-            raise ValueError(f"{out} must end with .{to}")
+            raise ValueError(f"{out} must end with .{to}, as demo.{to} does")
 
     from creps_jax import devices
 

@@ -16,7 +16,7 @@ LICENCE = "unknown: fill in the licence of the weights"
 
 
 def write(folder: Path, name: str, saved: Saved, files: list[str], picture: np.ndarray) -> None:
-    """Writes NAME.md, NAME.json and NAME.png.
+    """Writes NAME.md, NAME.json and NAME.png; a licence that was filled in there is kept.
 
     Args:
       saved: what was exported.
@@ -27,11 +27,12 @@ def write(folder: Path, name: str, saved: Saved, files: list[str], picture: np.n
       OSError: the disk fails.
     """
     config = parse_saved(saved.config)
+    licence = _licence(folder / f"{name}.json")
     told = _told(saved, config)
     card = {
         "creps_jax": __version__,
         "files": files,
-        "licence": LICENCE,
+        "licence": licence,
         **told,
         "metrics": {},
         "config": saved.config,
@@ -40,7 +41,19 @@ def write(folder: Path, name: str, saved: Saved, files: list[str], picture: np.n
     Image.fromarray(picture.squeeze()).save(drawn, "PNG")
     places.write_whole(folder / f"{name}.png", drawn.getvalue())
     places.write_whole(folder / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
-    places.write_whole(folder / f"{name}.md", _markdown(name, files, told, saved.config).encode())
+    places.write_whole(
+        folder / f"{name}.md",
+        _markdown(name, files, told | {"licence": licence}, saved.config).encode(),
+    )
+
+
+def _licence(card: Path) -> str:
+    """What stands in the card that is there, or that it is to be filled in."""
+    try:
+        told = json.loads(card.read_bytes())["licence"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return LICENCE
+    return told if isinstance(told, str) else LICENCE
 
 
 def _told(saved: Saved, config: RunConfig) -> dict[str, Any]:
@@ -93,7 +106,6 @@ A CREPS generator of images of any size, exported by creps_jax {__version__}: {l
 | | |
 |---|---|
 {rows}
-| licence | {LICENCE} |
 | metrics | none are known |
 
 The fields of its config:

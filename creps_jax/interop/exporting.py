@@ -45,7 +45,7 @@ def export_networks(workdir: Path, to: str, path: Path) -> list[Path]:
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         state_dicts.write(path, saved.networks, saved.config)
-        folder, name, files = path.parent, path.stem, [path]
+        folder, name, files = path.parent, path.name, [path]
     picture = _picture(Painter(generator, saved.networks["G_ema"]), generator.config)
     cards.write(folder, name, saved, [file.name for file in files], picture)
     return [*files, *(folder / f"{name}.{kind}" for kind in ("md", "json", "png"))]

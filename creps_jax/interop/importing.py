@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from creps_jax import places
 from creps_jax.checkpoint import Checkpoints
 from creps_jax.config import (
@@ -18,6 +21,7 @@ from creps_jax.config import (
 )
 from creps_jax.fields import flatten, nested
 from creps_jax.interop import official, weights
+from creps_jax.interop.pickles import printable
 from creps_jax.interop.weights import Weights
 from creps_jax.progress import Progress, Silent
 
@@ -46,16 +50,16 @@ def import_file(
         holds checkpoints.
     """
     out = places.path(out)
-    networks, raw_config, config = _converted(
-        path, note, shown or Silent()
-    )  # The file's own memory is free again.
+    holds = f"{out} holds checkpoints already; give another folder"
+    if (out / "checkpoints").is_dir() and any((out / "checkpoints").iterdir()):
+        raise ValueError(holds)
+    # Apart, so that the file's own memory is free before the checkpoint takes some.
+    networks, raw_config, config = _converted(path, note, shown or Silent())
     with Checkpoints(out, keep=2) as checkpoints:
-        if checkpoints.folder(until=None) is not None:
-            raise ValueError(f"{out} holds checkpoints already; give another folder")
         ema = networks.pop("G_ema")
         names = {"G": "generator", "D": "discriminator"}
         state = {names[name]: variables for name, variables in networks.items()}
-        data = {"imported": os.fspath(path)}
+        data = {"imported": printable(os.fspath(path))}
         checkpoints.save(0, state=state, ema=ema, data=data, config=raw_config)
     return config
 
@@ -64,14 +68,18 @@ def _converted(
     path: str | os.PathLike, note: Note, shown: Progress
 ) -> tuple[dict[str, Any], dict[str, Any], RunConfig]:
     """Variables by network, and their config, as it is saved and checked."""
+
+    def told(line: str) -> None:
+        note(printable(line))
+
     found = weights.read(path)
     try:
-        networks, inferred = _networks(found, note, shown)
+        networks, inferred = _networks(found, told, shown)
         raw_config, config = _config(found.config, inferred)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    for line in _description(Path(path).name, found, config):
-        note(line)
+        raise ValueError(printable(f"{path}: {error}")) from error
+    for line in _description(Path(path).name, found, inferred, config):
+        told(line)
     return networks, raw_config, config
 
 
@@ -80,8 +88,9 @@ def _networks(
 ) -> tuple[dict[str, Any], dict[str, NetworkConfig]]:
     """Variables by network, G and G_ema at least; and what their shapes tell of G and of D."""
     given = found.networks
+    of_d = "; training can start from the D in it, with --config.init_from" if "D" in given else ""
     if "G" not in given and "G_ema" not in given:
-        raise ValueError("holds no generator; training starts from its D with --config.init_from")
+        raise ValueError(f"holds no generator{of_d}")
     sizes_mib = {
         name: sum(array.nbytes for array in arrays.values()) / 2**20
         for name, arrays in given.items()
@@ -94,8 +103,9 @@ def _networks(
             continue
         try:
             generator, networks[name] = official.generator_from_arrays(given[name])
+            _check_finite(networks[name])
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+            raise ValueError(f"{name}: {error}{of_d}") from error
         if configs.setdefault("G", generator.config) != generator.config:
             raise ValueError("G and G_ema are of other sizes")
         shown.advance(sizes_mib[name])
@@ -107,17 +117,28 @@ def _networks(
         note("There is no D: training begins with a new one.")
         return networks, configs
     try:
-        group_size = found.attributes.get("D", {}).get("b4.mbstd.group_size")
-        sizes = {"group_size": group_size} if type(group_size) is int and group_size > 0 else {}
-        discriminator, networks["D"] = official.discriminator_from_arrays(given["D"], **sizes)
-        configs["D"] = discriminator.config
-        _check_pair(configs["G"], configs["D"])
+        discriminator, variables = official.discriminator_from_arrays(
+            given["D"], _group_size(found.attributes.get("D", {}))
+        )
+        _check_finite(variables)
+        _check_pair(configs["G"], discriminator.config)
+        networks["D"], configs["D"] = variables, discriminator.config
     except ValueError as error:
         note(f"D is left out, training begins with a new one: {error}.")
-        networks.pop("D", None)
-        configs.pop("D", None)
     shown.advance(sizes_mib["D"])
     return networks, configs
+
+
+def _group_size(attributes: dict[str, Any]) -> int:
+    """Images of a group of the minibatch statistics: what D's module says, if that can be."""
+    default = FIELDS["discriminator.mbstd_group_size"].default
+    told = attributes.get("b4.mbstd.group_size")
+    return told if told in (1, 2, 4, 8, 16, 32) and not isinstance(told, bool) else default
+
+
+def _check_finite(variables: Any) -> None:
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(variables)):
+        raise ValueError("it has numbers that are not finite: it has diverged, or is damaged")
 
 
 def _check_pair(generator: NetworkConfig, discriminator: NetworkConfig) -> None:
@@ -186,12 +207,15 @@ def _widths(section: str, config: NetworkConfig) -> dict[str, int]:
     return dict(zip(names, (low, most), strict=True))
 
 
-def _description(name: str, found: Weights, config: RunConfig) -> list[str]:
+def _description(
+    name: str, found: Weights, inferred: dict[str, NetworkConfig], config: RunConfig
+) -> list[str]:
     """What the file holds, as sentences."""
     (height, width), g = config.generator.shape, config.generator
+    taken = {n: a for n, a in found.networks.items() if n != "D" or "D" in inferred}
     classes = f"{g.num_classes} classes" if g.num_classes else "no classes"
     lines = [
-        f"{name}: {', '.join(found.networks)} of {height} x {width} px, {g.image_channels} "
+        f"{name}: {', '.join(taken)} of {height} x {width} px, {g.image_channels} "
         f"channels, {classes}; widths {' '.join(map(str, g.channels))}, "
         f"{g.biline_channels} bi-line channels, thickness {g.thickness}."
     ]
@@ -202,7 +226,7 @@ def _description(name: str, found: Weights, config: RunConfig) -> list[str]:
         lines.append(f"Its name says {told[0]}; what counts are its arrays.")
     never = [
         f"{network}/{entry}"
-        for network, arrays in found.networks.items()
+        for network, arrays in taken.items()
         for entry in arrays
         if official.UNUSED.fullmatch(entry)
     ]

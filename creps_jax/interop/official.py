@@ -64,8 +64,8 @@ def discriminator_from_arrays(
     shapes = jax.eval_shape(
         discriminator.init,
         jax.random.key(0),
-        jnp.zeros((1, *config.shape, config.image_channels)),
-        jnp.zeros((1, config.num_classes)),
+        jax.ShapeDtypeStruct((1, *config.shape, config.image_channels), jnp.float32),
+        jax.ShapeDtypeStruct((1, config.num_classes), jnp.float32),
     )
     return discriminator, _convert(arrays, discriminator_names(config), shapes)
 
@@ -168,7 +168,7 @@ def _resolutions(arrays: Arrays, pattern: str) -> list[int]:
     """4, 8, ... up to the largest block that an entry names."""
     matches = (re.match(pattern, name) for name in arrays)
     largest = max((int(m[1]) for m in matches if m and len(m[1]) < 10), default=0)
-    if largest < 8 or largest & (largest - 1):
+    if not 8 <= largest <= 2**14 or largest & (largest - 1):
         raise ValueError(
             f"the largest block is {largest}, expected a power of two from 8, among the entries "
             f"that match {pattern}"
@@ -177,10 +177,9 @@ def _resolutions(arrays: Arrays, pattern: str) -> list[int]:
 
 
 def _mapping_layers_named(arrays: Arrays) -> int:
-    """One more than the largest i of the entries mapping.fc<i>, as far as there can be so many."""
-    matches = (re.match(r"mapping\.fc(\d{1,4})\.", name) for name in arrays)
-    numbers = (int(m[1]) for m in matches if m)
-    return 1 + max((i for i in numbers if i < len(arrays)), default=-1)
+    """One more than the largest i of the entries mapping.fc<i>; nobody has a hundred."""
+    matches = (re.match(r"mapping\.fc(\d{1,2})\.", name) for name in arrays)
+    return 1 + max((int(m[1]) for m in matches if m), default=-1)
 
 
 def _num_classes(arrays: Arrays) -> int:
@@ -236,7 +235,7 @@ def _discriminator_config(arrays: Arrays, group_size: int) -> DiscriminatorConfi
 
 def _base(arrays: Arrays) -> tuple[int, int]:
     """Height and width of D's last maps, by the name of what takes them."""
-    matches = (re.fullmatch(r"b(\d{1,2})x(\d{1,2})\.fc\.weight", name) for name in arrays)
+    matches = (re.fullmatch(r"b([4-9]|1[0-6])x([4-9]|1[0-6])\.fc\.weight", name) for name in arrays)
     return next(((int(m[1]), int(m[2])) for m in matches if m), (4, 4))
 
 

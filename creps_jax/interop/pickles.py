@@ -8,13 +8,15 @@ which stands for a function of ours. Every other opcode, and every other name, i
 import pickle
 import pickletools
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 MAX_OPCODES = 1_000_000  # A checkpoint has some ten thousand; each leaves 100 bytes or so behind.
+_TEXT_BYTES = 64  # of a text count as an opcode.
 
-# Of a dict: what has no parts, so that comparing two takes no time.
-_KEYS = (str, int, float, bool, type(None))
+# Of a dict: what is hashed in no time, and so that no file can choose keys that collide.
+_KEYS = (str, bool, type(None))
+_LARGEST_KEY = 2**31
 
 
 class Known(NamedTuple):
@@ -42,9 +44,21 @@ class Instance:
         self.state = state
 
 
-def full_budget() -> Iterator[int]:
-    """An item for each opcode that a file may have."""
-    return iter(range(MAX_OPCODES))
+class Budget:
+    """How many opcodes a file may still have, in all of the pickles in it."""
+
+    def __init__(self) -> None:
+        self._left = MAX_OPCODES
+
+    def spend(self, count: int) -> None:
+        """Takes some.
+
+        Raises:
+          ValueError: there are not so many left.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise ValueError(f"has more than {MAX_OPCODES:,} opcodes, or texts as long")
 
 
 class Machine:
@@ -55,7 +69,7 @@ class Machine:
       known: what the names 'module.name' stand for; functions are called with whatever the file
         gives them and raise ValueError for what they do not take.
       referred: what a persistent id stands for, if the file may have any.
-      budget: an item for each opcode that may still be done, by all machines that share it.
+      budget: shared by all machines that read parts of a file.
     """
 
     def __init__(
@@ -63,13 +77,13 @@ class Machine:
         data: memoryview,
         known: Mapping[str, Any],
         referred: Callable[[Any], Any] | None = None,
-        budget: Iterator[int] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.at = 0  # The next byte.
         self._data = data
         self._known = known
         self._referred = referred
-        self._budget = full_budget() if budget is None else budget
+        self._budget = Budget() if budget is None else budget
 
     def load(self) -> Any:
         """What the pickle that begins at `at` holds; `at` is behind it then.
@@ -86,6 +100,7 @@ class Machine:
         while True:
             begun = self.at
             try:
+                self._budget.spend(1)
                 (code,) = self.take(1)
                 if code == pickle.STOP[0]:
                     return self.pop()
@@ -100,8 +115,6 @@ class Machine:
                     raise ValueError(f"has {what}, which no data needs")
             except ValueError as error:
                 raise ValueError(f"the pickle {error} (at byte {begun:,})") from error
-            if next(self._budget, None) is None:
-                raise ValueError(f"the pickle has more than {MAX_OPCODES:,} opcodes")
 
     def take(self, count: int) -> memoryview:
         """The next bytes."""
@@ -117,6 +130,7 @@ class Machine:
 
     def text(self, count: int) -> str:
         """The next bytes as text."""
+        self._budget.spend(count // _TEXT_BYTES)
         try:
             return str(self.take(count), "utf-8")
         except UnicodeDecodeError as error:
@@ -192,7 +206,8 @@ class Machine:
         if len(pairs) % 2:
             raise ValueError("has a key without a value")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if not isinstance(key, _KEYS):
+            is_small = type(key) is int and abs(key) < _LARGEST_KEY
+            if not is_small and not isinstance(key, _KEYS):
                 raise ValueError(f"has a key of type {type(key).__name__}")
             items[key] = value
 
@@ -213,6 +228,12 @@ class Machine:
 def shown(name: str) -> str:
     """A name as an error tells it: printable, and not too long."""
     return repr(name if len(name) <= 100 else f"{name[:100]}...")
+
+
+def printable(text: str) -> str:
+    """The text as one line of at most 600 characters that a terminal only prints."""
+    line = "".join(c if c.isprintable() else "?" for c in text[:600])
+    return line if len(text) <= 600 else f"{line[:597]}..."
 
 
 def _mark(machine: Machine) -> None:

@@ -80,7 +80,7 @@ def _unused(config: GeneratorConfig) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _linspace(count: int) -> np.ndarray:
-    """i / (count - 1) as PyTorch rounds it: steps from both ends to the middle, rounded once."""
+    """i / (count - 1) to a rounding: steps from both ends to the middle, as in official files."""
     step, i = float(np.float32(1 / (count - 1))), np.arange(count)
     return np.where(i < count // 2, i * step, 1 - i[::-1] * step).astype(np.float32)
 

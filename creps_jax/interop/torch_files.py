@@ -8,17 +8,19 @@ All give plain dicts, Instances of modules, and Tensors, which are views of the 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from creps_jax.interop.pickles import Instance, Known, Machine, full_budget, shown
+from creps_jax.interop.pickles import Budget, Instance, Known, Machine, shown
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # The first pickle of a legacy file.
 _PROTOCOL = 1001  # The second.
 _MAX_AXES = 16
+_MAX_NAME = 500  # Characters of an entry's.
+_MAX_PARTS = 1_000_000  # Of all modules together: a checkpoint has some ten thousand.
 
 _STORAGES: dict[str, Any] = {
     "Float": np.float32,
@@ -94,13 +96,13 @@ def load_pickle(data: memoryview) -> Any:
     Raises:
       ValueError: it is neither, is damaged, or has what is not known.
     """
-    budget = full_budget()
+    budget = Budget()
     inside = {"torch.storage._load_from_bytes": functools.partial(_load_legacy, budget)}
     first = Machine(data, KNOWN | inside, budget=budget).load()
     return _load_legacy(budget, data) if first == _MAGIC else first
 
 
-def _load_legacy(budget: Iterator[int], data: Any) -> Any:
+def _load_legacy(budget: Budget, data: Any) -> Any:
     """What a legacy file holds: four pickles and the storages' keys, then their numbers."""
     if not isinstance(data, memoryview):
         raise ValueError("is no bytes")
@@ -119,6 +121,8 @@ def _load_legacy(budget: Iterator[int], data: Any) -> Any:
         if (count := machine.number("<q")) != storage.count:
             raise ValueError(f"has {count:,} numbers in place of {storage.count:,}")
         storage.data = machine.take(storage.nbytes)
+    if lacking := [key for key, storage in storages.items() if storage.data is None]:
+        raise ValueError(f"lacks the numbers of the storage {shown(lacking[0])}")
     return content
 
 
@@ -160,21 +164,23 @@ def tensors_of(module: Instance) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     tensors: dict[str, Tensor] = {}
     attributes: dict[str, Any] = {}
-    left, met = [("", module)], {id(module)}
+    left, met, count = [("", module)], {id(module)}, 0
     while left:
         prefix, module = left.pop()
         parts = [module.state.get(k) or {} for k in ("_parameters", "_buffers", "_modules")]
-        if not all(isinstance(part, dict) for part in parts):
-            raise ValueError(f"{shown(module.name)} is no module")
-        parameters, buffers, modules = parts
         transient = module.state.get("_non_persistent_buffers_set") or []
-        if not isinstance(transient, list):
+        if not isinstance(transient, list) or not all(isinstance(part, dict) for part in parts):
             raise ValueError(f"{shown(module.name)} is no module")
+        count += sum(map(len, (module.state, transient, *parts)))
+        if count > _MAX_PARTS or len(prefix) > _MAX_NAME:
+            raise ValueError(f"{shown(prefix)} has too many parts, or too long a name")
+        parameters, buffers, modules = (_named(part) for part in parts)
+        skipped = {name for name in transient if isinstance(name, str)}
         for name, value in (parameters | buffers).items():
-            if isinstance(value, Tensor) and name not in transient:
+            if isinstance(value, Tensor) and name not in skipped:
                 tensors[f"{prefix}{name}"] = value
-        for name, value in module.state.items():
-            if isinstance(value, bool | int | float | str):
+        for name, value in _named(module.state).items():
+            if isinstance(value, bool | int | float):
                 attributes[f"{prefix}{name}"] = value
         for name, part in modules.items():
             if part is None:
@@ -184,6 +190,11 @@ def tensors_of(module: Instance) -> tuple[dict[str, Tensor], dict[str, Any]]:
             met.add(id(part))
             left.append((f"{prefix}{name}.", part))
     return tensors, attributes
+
+
+def _named(items: dict[Any, Any]) -> dict[str, Any]:
+    """Those whose key is a name."""
+    return {k: v for k, v in items.items() if isinstance(k, str) and len(k) <= _MAX_NAME}
 
 
 # What the names in a file stand for. These functions get whatever it gives them.
@@ -249,6 +260,8 @@ class _NumPyType(Instance):
 
     def __init__(self, code: Any, *_: Any) -> None:
         super().__init__("numpy.dtype")
+        if not isinstance(code, str):  # What is hashed below.
+            raise ValueError("is of no number")
         if code not in {f"{kind}{size}" for kind in "fiu" for size in (1, 2, 4, 8)} | {"b1"}:
             raise ValueError("is of no number")
         self.dtype = np.dtype(code)
@@ -268,21 +281,23 @@ def _scalar(kind: Any, data: Any) -> Any:
 
 def _encode(text: Any, encoding: Any) -> bytes:
     """_codecs.encode: how bytes are written in old protocols."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise ValueError("is no text in latin1")
+    is_one = isinstance(text, str) and isinstance(encoding, str) and encoding == "latin1"
+    if not is_one or len(text) > _MAX_NAME:
+        raise ValueError("is no short text in latin1")
     return text.encode("latin1")
 
 
 def _size(sides: Any) -> tuple[Any, ...]:
-    if not isinstance(sides, tuple | list):
+    if not isinstance(sides, tuple | list) or len(sides) > _MAX_AXES:
         raise ValueError("is no size")
     return tuple(sides)
 
 
-def _items(items: Any = ()) -> list[Any]:
-    if not isinstance(items, tuple | list):
+def _items(items: Any = None) -> list[Any]:
+    """A set: the list that it is made of, not a copy."""
+    if not isinstance(items, list | None):
         raise ValueError("is no list")
-    return list(items)
+    return [] if items is None else items
 
 
 def _dict(pairs: Any = ()) -> dict[Any, Any]:

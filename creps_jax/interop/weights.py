@@ -4,11 +4,13 @@ Whatever a file is called, what it is shows in its first bytes. Nothing in it is
 """
 
 import contextlib
+import io
 import json
-import math
 import mmap
 import os
 import re
+import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,15 +23,14 @@ import safetensors
 from creps_jax import disk
 from creps_jax.interop import torch_files
 from creps_jax.interop.official import Arrays
-from creps_jax.interop.pickles import Instance, shown
+from creps_jax.interop.pickles import Instance, printable, shown
 from creps_jax.interop.torch_files import Tensor
 
 NETWORKS = ("G", "D", "G_ema")
 CONFIG = "config"  # The entry, or the metadata, in which our own files carry the run's config.
 
-# How much larger than the file what is in it may be, unpacked; and tensors, than their numbers.
-_MAX_RATIO = 4
-_MAX_SHARED = 4
+_MAX_RATIO = 4  # How much larger than the file what is in it may be, unpacked, all arrays together.
+_MAX_LIST = 2**24  # Bytes of the list of what is in a zip or a .safetensors.
 _KINDS = "an official pickle, a file of torch.save, .safetensors or .npz"
 
 
@@ -55,8 +56,8 @@ def read(path: str | os.PathLike) -> Weights:
     with _errors(path):
         content, config = _content(path)
         networks, attributes, unused = _networks(content)
-        for name, arrays in networks.items():
-            _check_numbers(name, arrays)
+        named = {f"{n}/{k}": array for n, arrays in networks.items() for k, array in arrays.items()}
+        _check_numbers(named, path)
         return Weights(networks, attributes, config, unused)
 
 
@@ -68,7 +69,7 @@ def read_arrays(path: str | os.PathLike) -> Arrays:
         arrays = _only_arrays(content) if isinstance(content, dict) else {}
         if not arrays:
             raise ValueError("holds no arrays by name")
-        _check_numbers("arrays", arrays)
+        _check_numbers(arrays, path)
         return arrays
 
 
@@ -76,23 +77,26 @@ def read_arrays(path: str | os.PathLike) -> Arrays:
 def _errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except (ValueError, MemoryError) as error:
+        told = str(error) or "needs more memory than there is"
+        raise ValueError(printable(f"{path}: {told}")) from error
 
 
 def _content(path: Path) -> tuple[Any, dict[str, Any] | None]:
     """What the file holds, and the config that came with it."""
     data = _mapped(path)
     if data[:4] == b"PK\x03\x04":
-        return _zip(path, len(data))
+        return _zip(path, data)
     if data[:1] == b"\x80":
         return torch_files.load_pickle(data), None
     if data[8:9] == b"{":
-        return _safetensors(path)
+        return _safetensors(path, data)
     raise ValueError(f"is not {_KINDS}, by its first bytes {bytes(data[:8])!r}")
 
 
 def _mapped(path: Path) -> memoryview:
+    if not stat.S_ISREG(path.stat().st_mode):  # A pipe, say, would never end.
+        raise ValueError("is no file")
     with path.open("rb") as file:
         if not os.fstat(file.fileno()).st_size:
             raise ValueError("is empty")
@@ -102,18 +106,29 @@ def _mapped(path: Path) -> memoryview:
 # The forms of files that are no pickles.
 
 
-def _zip(path: Path, size: int) -> tuple[Any, dict[str, Any] | None]:
+def _zip(path: Path, data: memoryview) -> tuple[Any, dict[str, Any] | None]:
     """What an .npz holds, or the zip of torch.save; and its config."""
+    end = bytes(data[-65557:])  # At most so long is the record at a zip's end, which begins so:
+    at = end.rfind(b"PK\x05\x06")
+    if at >= 0 and len(end) >= at + 16 and struct.unpack_from("<I", end, at + 12)[0] > _MAX_LIST:
+        raise ValueError("is a zip with too many members")
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-            _check_members(infos, size)
-            names = [info.filename for info in infos if not info.is_dir()]
-            if any(name.endswith(".npy") for name in names):
-                return _arrays(archive, names)
-            return torch_files.load_members({name: archive.read(name) for name in names}), None
+            _check_members(infos, len(data))
+            infos = [info for info in infos if not info.is_dir()]
+            if any(info.filename.endswith(".npy") for info in infos):
+                return _arrays(archive, infos)
+            members = {info.filename: _member(archive, info) for info in infos}
+            return torch_files.load_members(members), None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
         raise ValueError(f"is a damaged zip: {error}") from error
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A member's bytes: no more are unpacked than it says that it has."""
+    with archive.open(info) as member:
+        return member.read(info.file_size)
 
 
 def _check_members(infos: list[zipfile.ZipInfo], size: int) -> None:
@@ -135,24 +150,33 @@ def _check_members(infos: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def _arrays(
-    archive: zipfile.ZipFile, names: list[str]
+    archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
     """Arrays and config of an .npz."""
     arrays = {}
-    for name in names:
+    for info in infos:
+        name = info.filename
         try:
-            with archive.open(name) as member:
-                array = np.lib.format.read_array(member, allow_pickle=False)
+            member = io.BytesIO(_member(archive, info))
+            array = np.lib.format.read_array(member, allow_pickle=False)
         except Exception as error:  # NumPy reads a header as Python's text: many kinds of errors.
             told = str(error).splitlines() or [type(error).__name__]
             raise ValueError(f"has no array in {shown(name)}: {told[0]}") from error
         arrays[name.removesuffix(".npy")] = array
     config = arrays.pop(CONFIG, None)
-    return arrays, None if config is None else _config(str(config))
+    if config is None:
+        return arrays, None
+    if config.shape != () or config.dtype.kind != "U":
+        raise ValueError("has a config that is no text")
+    return arrays, _config(str(config))
 
 
-def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+def _safetensors(
+    path: Path, data: memoryview
+) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
     """Arrays and config of a .safetensors."""
+    if (size := struct.unpack("<Q", data[:8])[0]) > _MAX_LIST:
+        raise ValueError(f"is a .safetensors with a list of {size:,} bytes, at most {_MAX_LIST:,}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -193,17 +217,27 @@ def _networks(
             networks[name], attributes[name] = torch_files.tensors_of(part)
         elif isinstance(part, dict):
             networks[name] = _only_arrays(part)
-    if networks:
-        return networks, attributes, [str(name) for name in content if name not in networks]
-    arrays = _only_arrays(content)
-    named = [(re.fullmatch("(G_ema|G|D)[/.](.+)", name), array) for name, array in arrays.items()]
-    for match, array in named:
-        if match:
-            networks.setdefault(match[1], {})[match[2]] = array
     if not networks:
-        networks[_kind(arrays)] = arrays
-        return networks, {}, []
-    return networks, {}, [n for n in content if not re.match("(G_ema|G|D)[/.]", str(n))]
+        arrays = _only_arrays(content)
+        for entry, array in arrays.items():
+            if match := _PREFIXED.fullmatch(entry):
+                networks.setdefault(match[1], {})[match[2]] = array
+        unused = [name for name in map(str, content) if not _PREFIXED.fullmatch(name)]
+        if not networks:
+            networks, unused = {_kind(arrays or content): arrays}, []
+    else:
+        unused = [str(name) for name in content if name not in networks]
+    unused += [name for name, arrays in networks.items() if not arrays]
+    return {k: _unwrapped(v) for k, v in networks.items() if v}, attributes, unused
+
+
+_PREFIXED = re.compile("(G_ema|G|D)[/.](.+)", re.DOTALL)
+
+
+def _unwrapped(arrays: Arrays) -> Arrays:
+    """Without what PyTorch puts before all names of a module that several GPUs train."""
+    wrapped = all(name.startswith("module.") for name in arrays)
+    return {k.removeprefix("module."): a for k, a in arrays.items()} if wrapped else arrays
 
 
 def _only_arrays(content: Mapping[Any, Any]) -> dict[str, Any]:
@@ -211,9 +245,9 @@ def _only_arrays(content: Mapping[Any, Any]) -> dict[str, Any]:
     return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, kinds)}
 
 
-def _kind(names: Iterable[str]) -> str:
+def _kind(names: Iterable[Any]) -> str:
     """Which network it is by its entries' names: the average of G, or D."""
-    names = list(names)
+    names = [str(name).removeprefix("module.") for name in names]
     if any(name.startswith("synthesis.") for name in names):
         return "G_ema"
     if any(name.startswith("b4.") for name in names):
@@ -224,16 +258,12 @@ def _kind(names: Iterable[str]) -> str:
     )
 
 
-def _check_numbers(network: str, arrays: Arrays) -> None:
+def _check_numbers(arrays: Arrays, path: Path) -> None:
     """Raises ValueError for what is no floats, or a few numbers seen as very many."""
-    held = {}
     for name, array in arrays.items():
-        if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
-            if name.endswith("num_batches_tracked"):
-                continue
-            raise ValueError(f"{network}/{name} is of type {array.dtype}, not of floats")
-        own = array.storage if isinstance(array, Tensor) else array
-        held[id(own)] = own.nbytes
-    wanted = sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays.values())
-    if wanted > _MAX_SHARED * sum(held.values()):
-        raise ValueError(f"{network} has {wanted:,} bytes of arrays in {sum(held.values()):,}")
+        is_float = np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"
+        if not is_float and not name.endswith("num_batches_tracked"):
+            raise ValueError(f"{name} is of type {array.dtype}, not of floats")
+    size, wanted = path.stat().st_size, sum(array.nbytes for array in arrays.values())
+    if wanted > _MAX_RATIO * size:
+        raise ValueError(f"has {size:,} bytes, and {wanted:,} of arrays, which share them")

@@ -127,9 +127,13 @@ def test_what_does_not_fit_is_named(arrays, tmp_path):
     assert "a.npz: G_ema: entry synthesis.b4.fc1.bias has shape (1,)" in result.stderr
     result = told(**{"G_ema/more": one})
     assert result.exit_code == 1 and "G_ema: unknown entry more" in result.stderr
+    result = told(**{"G_ema/mapping.w_avg": np.full(arrays.config("w_dim"), np.nan, np.float32)})
+    assert result.exit_code == 1 and "G_ema: it has numbers that are not finite" in result.stderr
+    result = told(**{"G_ema/x\ny": one})
+    assert result.exit_code == 1 and "unknown entry x?y" in result.stderr
     result = told(**{"D/more": one})
     assert result.exit_code == 0 and "D is left out" in result.output
-    assert "unknown entry more" in result.output
+    assert "unknown entry more" in result.output and "a.npz: G_ema of" in result.output
     result = told()
     assert result.exit_code == 1 and "holds checkpoints already" in result.stderr
 
@@ -182,17 +186,30 @@ def test_round_trips_are_bit_for_bit(imported, exported, tmp_path):
 
 def test_a_card_is_beside_the_file(arrays, exported):
     folder, resolution = exported.parent, arrays.config("resolution")
-    assert names(folder) == ["church.json", "church.md", "church.png", "church.safetensors"]
-    card = json.loads((folder / "church.json").read_text())
+    assert names(folder) == [
+        "church.safetensors",
+        *(f"church.safetensors.{kind}" for kind in ("json", "md", "png")),
+    ]
+    card = json.loads((folder / "church.safetensors.json").read_text())
     assert card["size_px"] == [resolution, resolution] and card["files"] == ["church.safetensors"]
     assert card["imported_from"] == "creps-church-64x64.pkl"
     assert card["config"]["resolution"] == resolution
     assert "fill in" in card["licence"] and card["metrics"] == {}
-    text = (folder / "church.md").read_text()
-    assert "![images of the network](church.png)" in text
+    text = (folder / "church.safetensors.md").read_text()
+    assert "![images of the network](church.safetensors.png)" in text
     assert f"| {resolution} x {resolution} |" in text
-    picture = read(folder / "church.png")
+    picture = read(folder / "church.safetensors.png")
     assert picture.shape == (2 * resolution, 4 * resolution, 3) and picture.std() > 1
+
+
+def test_a_licence_that_was_filled_in_stays(imported, tmp_path):
+    path, card = tmp_path / "a.npz", tmp_path / "a.npz.json"
+    arguments = f"--workdir={imported[0]}", "--to=npz", f"--out={path}"
+    assert creps("export", *arguments).exit_code == 0
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"licence": "CC0"}))
+    assert creps("export", *arguments).exit_code == 0
+    assert json.loads(card.read_text())["licence"] == "CC0"
+    assert "| licence | CC0 |" in (tmp_path / "a.npz.md").read_text()
 
 
 def test_programs_of_stablehlo_paint_any_size(imported, tmp_path):

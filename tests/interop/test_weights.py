@@ -1,6 +1,7 @@
 """Files of all forms give the arrays that are in them, and nothing of a file is executed."""
 
 import json
+import os
 import zipfile
 from collections import OrderedDict
 
@@ -175,7 +176,7 @@ def test_many_views_of_few_numbers_are_refused(tmp_path):
     one = np.ones(1000, np.float32)
     tensor = official_files.tensor(official_files.storage(one, "0"), one)
     file = legacy({f"synthesis.{i}": tensor for i in range(5)}, {"0": one})
-    refuses(tmp_path, file, "20,000 bytes of arrays in 4,000")
+    refuses(tmp_path, file, "and 20,000 of arrays, which share them")
     file = legacy({f"synthesis.{i}": tensor for i in range(4)}, {"0": one})
     assert len(read(tmp_path, file).networks["G_ema"]) == 4
 
@@ -185,9 +186,21 @@ def test_a_module_twice_is_refused(tmp_path):
         state = {"_modules": OrderedDict(parts)}
         return New(Name("torch.nn.modules.container.Sequential"), state)
 
-    assert read(tmp_path, dumps({"G": module({"a": module({})})})).networks == {"G": {}}
+    found = read(tmp_path, dumps({"G": module({"a": module({})})}))
+    assert found.networks == {} and found.unused == ["G"]
     twice = module({"a": Memorised(7, module({})), "b": Recalled(7)})
     refuses(tmp_path, dumps({"G": twice}), "is no module, or there twice")
+
+
+def test_what_pytorch_puts_before_names_is_taken_away(tmp_path):
+    arrays = {f"module.{name}": array for name, array in SIX.items()}
+    assert is_same(read(tmp_path, zipped(state_dict(arrays), arrays)).networks["G_ema"], SIX)
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: is no file"):
+        weights.read(tmp_path / "pipe")
 
 
 def test_zips_that_are_not_as_they_should_be(tmp_path):
