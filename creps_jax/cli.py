@@ -49,6 +49,7 @@ def main(
 def run() -> None:
     """The command itself: `app`, whose work goes on when nobody reads what it says."""
     console.take_over()
+    console.without_repeats()
     places.use_gcsfs()
     app()
 

@@ -5,6 +5,7 @@ closed before the program started. What is written then is lost, and nothing els
 """
 
 import io
+import logging
 import os
 import select
 import sys
@@ -37,3 +38,12 @@ def take_over() -> None:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     sys.stdout, sys.stderr = stream(1), stream(2)
+
+
+def without_repeats() -> None:
+    """Silences what Orbax logs, and its threads and coroutines raise in vain: it raises it too."""
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None

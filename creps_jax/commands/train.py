@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import flags
-from absl import logging as absl_logging
 
+from creps_jax import console
 from creps_jax.config import FIELDS
 from creps_jax.training.topology import check as check_topology
 
@@ -58,10 +58,7 @@ def config_errors() -> Iterator[None]:
 
 def report_own_log() -> None:
     """Our modules' messages on standard error; of the libraries', warnings only."""
-    # What Orbax tells by these, and what its threads and coroutines raise in vain, it raises too.
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None
+    console.without_repeats()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     log = logging.getLogger("creps_jax")

@@ -270,3 +270,17 @@ def test_the_readmes_program_paints_with_jax_alone(imported, tmp_path):
         [sys.executable, "-c", program + check], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stdout == f"(1, 24, 24, {config.image_channels}) False False\n", done.stderr
+
+
+def test_a_full_disk_is_one_line(file, tmp_path):
+    """With the log of Orbax's threads it would be 500."""
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, 2**17));"
+        "from creps_jax.cli import run; run()"
+    )
+    arguments = "import", str(file), f"--out={tmp_path}"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"Error: \[Errno 27\] File too large: .*\n", done.stderr), done.stderr
