@@ -132,11 +132,11 @@ def hostile_files(touched: str):
         "memo_of_nothing": raw(pickle.LONG_BINGET + struct.pack("<I", 2**32 - 1)),
         "memo_of_itself": raw(b"]", pickle.BINPUT, b"\x00", b"h\x00", b"a"),
         "dict_of_itself": raw(b"}", b"q\x00", b"X\x01\x00\x00\x00G", b"h\x00", b"s"),
-        "memo_forever": raw(b"]", pickle.MEMOIZE * (3 * 10**6)),
-        "lists_forever": raw(b"]" * (3 * 10**6)),
-        "marks_forever": raw(b"(" * (3 * 10**6)),
-        "deep_tuples": raw(b")", pickle.TUPLE1 * 900_000),
-        "deep_lists": raw(b"]" * 300_000, b"a" * 299_999),
+        "memo_forever": raw(b"]", pickle.MEMOIZE * (10**6)),
+        "lists_forever": raw(b"]" * (10**6)),
+        "marks_forever": raw(b"(" * (10**6)),
+        "deep_tuples": raw(b")", pickle.TUPLE1 * 400_000),
+        "deep_lists": raw(b"]" * 200_000, b"a" * 199_999),
         "laughs": raw(b")", (b"q\x00" + b"h\x00" * 9 + b"(" + b"h\x00" * 9 + b"t") * 20),
         "key_of_tuples": raw(b"}", b")", (b"q\x00h\x00\x86") * 60, b"N", b"s"),
         "text_no_utf8": raw(b"X\x02\x00\x00\x00\xff\xfe"),
@@ -159,16 +159,16 @@ def hostile_files(touched: str):
             | {"mapping.fc999999999.weight": 1},
             {"synthesis.b8.fc1.weight": SMALL["mapping.w_avg"]},
         ),
-        "copied_lists": many_calls("torch\nSize", b"](" + b"N" * 300_000 + b"e"),
-        "copied_sets": many_calls("builtins\nset", b"](" + b"N" * 300_000 + b"e"),
+        "copied_lists": many_calls("torch\nSize", b"](" + b"N" * 200_000 + b"e"),
+        "copied_sets": many_calls("builtins\nset", b"](" + b"N" * 200_000 + b"e"),
         "copied_texts": many_calls("_codecs\nencode", _text("a" * 10**6), _text("latin1")),
-        "deep_type": raw(b"cnumpy\ndtype\n)", pickle.TUPLE1 * 900_001, b"R"),
+        "deep_type": raw(b"cnumpy\ndtype\n)", pickle.TUPLE1 * 400_001, b"R"),
         "doubled_type": raw(b"cnumpy\ndtype\n)", b"q\x00h\x00\x86" * 60, b"\x85R"),
-        "keys_that_collide": raw(b"}(", *map(_colliding, range(1, 300_000)), b"u"),
-        "many_transients": dumps({"G": New(SEQUENTIAL, transients(400_000, 180_000))}),
-        "long_names": dumps({"G": New(SEQUENTIAL, long_names(10**6, 200_000))}),
-        "shared_state": shared_state(100_000, 50_000),
-        "deep_names": deep_names(60_000),
+        "keys_that_collide": raw(b"}(", *map(_colliding, range(1, 150_000)), b"u"),
+        "many_transients": dumps({"G": New(SEQUENTIAL, transients(200_000, 80_000))}),
+        "long_names": dumps({"G": New(SEQUENTIAL, long_names(10**6, 100_000))}),
+        "shared_state": shared_state(50_000, 25_000),
+        "deep_names": deep_names(30_000),
         "half": official[:half],
         "flipped": official[:half] + bytes([official[half] ^ 255]) + official[half + 1 :],
     }
@@ -193,7 +193,7 @@ def many_calls(name, *arguments):
     called = b"".join(b"h" + bytes([i + 1]) for i in range(len(arguments)))
     called = b"h\x00" + called + (b"\x85" if len(arguments) == 1 else b"\x86") + b"R"
     known = b"c" + name.encode() + b"\nq\x00"
-    return b"\x80\x04" + known + remembered + b"(" + called * 150_000 + b"t."
+    return b"\x80\x04" + known + remembered + b"(" + called * 70_000 + b"t."
 
 
 def transients(count, parameters):

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-MAX_OPCODES = 1_000_000  # A checkpoint has some ten thousand; each leaves 100 bytes or so behind.
+MAX_OPCODES = 500_000  # Of a file; a network of 512 px has 70,000. Each leaves 100 bytes or so.
 _TEXT_BYTES = 64  # of a text count as an opcode.
 
 # Of a dict: what is hashed in no time, and so that no file can choose keys that collide.

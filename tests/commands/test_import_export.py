@@ -254,6 +254,7 @@ def test_wrong_options_of_export(imported, tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("arrays", NETWORKS[:1], indirect=True)
 def test_the_readmes_program_paints_with_jax_alone(imported, tmp_path):
     """But for the latent's size, which is the demo's there."""
     out = tmp_path / "runs" / "programs"
@@ -272,6 +273,7 @@ def test_the_readmes_program_paints_with_jax_alone(imported, tmp_path):
     assert done.stdout == f"(1, 24, 24, {config.image_channels}) False False\n", done.stderr
 
 
+@pytest.mark.parametrize("arrays", NETWORKS[:1], indirect=True)
 def test_a_full_disk_is_one_line(file, tmp_path):
     """With the log of Orbax's threads it would be 500."""
     program = (
