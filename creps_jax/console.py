@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import sys
+import warnings
 
 
 class _Unread(io.FileIO):
@@ -46,4 +47,5 @@ def without_repeats() -> None:
 
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     sys.unraisablehook = lambda _: None
