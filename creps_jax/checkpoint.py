@@ -225,6 +225,12 @@ class Checkpoints:
             _log.error("%s is damaged: %s. Renamed to %s.", folder, ", ".join(files), aside)
 
 
+def is_there_any(workdir: str | os.PathLike) -> bool:
+    """Whether a workdir holds a checkpoint, on a disk or in a bucket; changes nothing there."""
+    directory = places.path(workdir) / _CHECKPOINTS
+    return directory.is_dir() and bool(commits.of(directory).folders())
+
+
 def check_config(saved: dict, current: dict, may_change: Set[str]) -> None:
     """Raises ValueError naming each field in which a checkpoint's config and the present differ.
 

@@ -6,6 +6,7 @@ prints a line of JSON for each file there: its name, what it gave or the error, 
 MiB by which the process's peak memory has grown.
 """
 
+import io
 import json
 import operator
 import os
@@ -57,15 +58,13 @@ class Calling:
 
 def reference_files():
     """Small files of all forms, which are as they should be: what mutations start from."""
-    npz = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"reference-{os.getpid()}.npz"
+    npz = io.BytesIO()
     np.savez(npz, **SMALL)
-    whole = npz.read_bytes()
-    npz.unlink()
     return {
         "official.pkl": official_pickle({"G": SMALL, "G_ema": SMALL}),
         "legacy.pt": legacy(state_dict(SMALL), SMALL),
         "zipped.pt": zipped(state_dict(SMALL), SMALL),
-        "small.npz": whole,
+        "small.npz": npz.getvalue(),
         "small.safetensors": safetensors.numpy.save(SMALL),
     }
 
@@ -262,16 +261,14 @@ def deep_modules(depth):
 
 
 def _zips():
-    path = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"hostile-{os.getpid()}.zip"
     pickled = dumps(state_dict({}), protocol=2)
 
     def made(*members, kind=zipfile.ZIP_STORED):
-        with zipfile.ZipFile(path, "w", kind) as archive:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", kind) as archive:
             for name, data in members:
                 archive.writestr(name, data)
-        data = path.read_bytes()
-        path.unlink()
-        return data
+        return file.getvalue()
 
     bomb = made(("a/data.pkl", pickled), ("a/data/0", bytes(10**8)), kind=zipfile.ZIP_DEFLATED)
     lying = bytearray(made(("a/data.pkl", zlib.compress(bytes(10**6))), kind=zipfile.ZIP_DEFLATED))
@@ -335,12 +332,10 @@ def _arrays():
     def made(header: str, data: bytes = b"", name: str = "synthesis.a") -> bytes:
         text = header.encode()
         npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data
-        path = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"hostile-{os.getpid()}.npz"
-        with zipfile.ZipFile(path, "w") as archive:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
             archive.writestr(f"{name}.npy", npy)
-        whole = path.read_bytes()
-        path.unlink()
-        return whole
+        return file.getvalue()
 
     def told(descr="'<f4'", shape="(2,)"):
         return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n"

@@ -22,7 +22,7 @@ from creps_jax.checkpoint import Checkpoints, load_ema
 from creps_jax.config import parse
 from creps_jax.data import check
 from creps_jax.data.sources import open_source
-from creps_jax.interop import initial
+from creps_jax.interop import initial, state_dicts
 from creps_jax.places import BucketLock
 from creps_jax.training import profile
 from creps_jax.training.run import prepare
@@ -31,6 +31,7 @@ from tests.helpers.bucket_server import BUCKET
 from tests.helpers.data import data_config
 from tests.helpers.processes import wait_until
 from tests.helpers.runs import AT_THE_END, STEPS, start, unbroken_run
+from tests.helpers.saved import CONFIG, draw_variables
 
 TENSORBOARD = "--config.report.tensorboard=True"
 
@@ -70,6 +71,22 @@ def answers(port):
 def folder(request):
     """An empty folder of the bucket."""
     return places.path(f"gs://{BUCKET}/{re.sub(r'[^a-z]', '-', request.node.name)}")
+
+
+def test_weights_go_to_a_bucket_and_come_from_one(folder, tmp_path):
+    variables = draw_variables(CONFIG)
+    state_dicts.write(tmp_path / "a.npz", {"G": variables, "G_ema": variables}, CONFIG)
+    result = CliRunner().invoke(cli.app, ["import", str(tmp_path / "a.npz"), f"--out={folder}"])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(cli.app, ["import", str(tmp_path / "a.npz"), f"--out={folder}"])
+    assert result.exit_code == 1 and "holds checkpoints already" in result.stderr
+    arguments = f"--workdir={folder}", "--to=npz", f"--out={folder}/b.npz"
+    result = CliRunner().invoke(cli.app, ["export", *arguments])
+    assert result.exit_code == 0, result.output
+    (tmp_path / "b.npz").write_bytes((folder / "b.npz").read_bytes())
+    before, after = (initial.load_arrays(str(tmp_path / name)) for name in ("a.npz", "b.npz"))
+    assert all(same(before[name], after[name]) for name in before)
+    assert all((folder / f"b.npz.{kind}").exists() for kind in ("md", "json", "png"))
 
 
 def steps(workdir, has="SHA256SUMS"):

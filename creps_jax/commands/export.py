@@ -11,7 +11,7 @@ from creps_jax.options import Workdir, one_line_errors, option
 
 
 class Format(enum.StrEnum):
-    """What is written."""
+    """The names in interop.exporting.FORMATS."""
 
     safetensors = "safetensors"
     npz = "npz"

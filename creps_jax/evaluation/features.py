@@ -108,7 +108,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def as_input(images: Array) -> Array:
-    """What the network takes: of uint8 [N, h, w, 1 or 3]."""
+    """What the network takes: uint8 [N, h, w, 1 or 3] -> float32 [N, h, w, 3], about [-1, 1]."""
     x = (images.astype(jnp.float32) - 127.0) / 128.0
     return jnp.broadcast_to(x, (*x.shape[:3], 3))
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -59,7 +60,10 @@ def _licence(card: Path) -> str:
 def _told(saved: Saved, config: RunConfig) -> dict[str, Any]:
     """What is known of the weights."""
     height, width = config.generator.shape
-    parameters = {name: _count(tree["params"]) for name, tree in saved.networks.items()}
+    parameters = {
+        name: sum(x.size for x in jax.tree.leaves(variables["params"]))
+        for name, variables in saved.networks.items()
+    }
     told: dict[str, Any] = {
         "size_px": [height, width],
         "image_channels": config.image_channels,
@@ -75,12 +79,6 @@ def _told(saved: Saved, config: RunConfig) -> dict[str, Any]:
         "started_from": config.init_from,
         "precision": config.precision,
     }
-
-
-def _count(tree: Any) -> int:
-    if isinstance(tree, dict):
-        return sum(map(_count, tree.values()))
-    return sum(map(_count, tree)) if isinstance(tree, list | tuple) else int(np.size(tree))
 
 
 def _markdown(name: str, files: list[str], told: dict[str, Any], raw_config: dict[str, Any]) -> str:

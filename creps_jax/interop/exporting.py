@@ -33,6 +33,8 @@ def export_networks(workdir: Path, to: str, path: Path) -> list[Path]:
     """
     if to not in FORMATS:
         raise ValueError(f"to={to!r} must be one of {', '.join(FORMATS)}")
+    if to != "stablehlo" and path.suffix != f".{to}":
+        raise ValueError(f"path={str(path)!r} must end with .{to}, as demo.{to} does")
     saved = load_networks(workdir)
     generator = Generator(parse_saved(saved.config).generator)
     if to == "stablehlo":

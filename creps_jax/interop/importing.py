@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from creps_jax import places
-from creps_jax.checkpoint import Checkpoints
+from creps_jax.checkpoint import Checkpoints, is_there_any
 from creps_jax.config import (
     FIELDS,
     DiscriminatorConfig,
@@ -50,9 +50,8 @@ def import_file(
         holds checkpoints.
     """
     out = places.path(out)
-    holds = f"{out} holds checkpoints already; give another folder"
-    if (out / "checkpoints").is_dir() and any((out / "checkpoints").iterdir()):
-        raise ValueError(holds)
+    if is_there_any(out):
+        raise ValueError(f"{out} holds checkpoints already; give another folder")
     # Apart, so that the file's own memory is free before the checkpoint takes some.
     networks, raw_config, config = _converted(path, note, shown or Silent())
     with Checkpoints(out, keep=2) as checkpoints:
@@ -151,6 +150,12 @@ def _check_pair(generator: NetworkConfig, discriminator: NetworkConfig) -> None:
             raise ValueError(f"it has {d} {what}, G has {g}")
 
 
+# What arrays tell of a network, and so a config that comes with them must say too.
+_OF_BOTH = ("channels", "image_channels", "num_classes")
+_OF_G = ("z_dim", "w_dim", "mapping_layers", "biline_channels", "thickness")
+_TOLD_BY_SHAPES = {"G": (*_OF_BOTH, *_OF_G), "D": (*_OF_BOTH, "base")}
+
+
 def _config(
     saved: dict[str, Any] | None, inferred: dict[str, NetworkConfig]
 ) -> tuple[dict[str, Any], RunConfig]:
@@ -161,7 +166,7 @@ def _config(
     config = parse_saved(raw_config)
     of_config = {"G": config.generator, "D": config.discriminator}
     for name, network in inferred.items():
-        for field in ("channels", "image_channels", "num_classes"):
+        for field in _TOLD_BY_SHAPES[name]:
             told, found = (getattr(c, field) for c in (of_config[name], network))
             if told != found:
                 raise ValueError(f"its config gives {name} {field} {told}, its arrays have {found}")
@@ -178,10 +183,7 @@ def _fields(inferred: dict[str, NetworkConfig]) -> dict[str, Any]:
         "width": None if width == height else width,
         "image_channels": generator.image_channels,
         "num_classes": generator.num_classes,
-        **{
-            f"generator.{name}": getattr(generator, name)
-            for name in ("z_dim", "w_dim", "mapping_layers", "biline_channels", "thickness")
-        },
+        **{f"generator.{name}": getattr(generator, name) for name in _OF_G},
         **_widths("generator", generator),
     }
     if isinstance(discriminator, DiscriminatorConfig):

@@ -25,17 +25,14 @@ def write(path: Path, networks: dict[str, Any], raw_config: dict[str, Any]) -> N
     """Writes the networks to a file, which is there whole or not at all.
 
     Args:
-      path: ends with .safetensors or .npz.
+      path: ends with .npz; else it will be a .safetensors.
       networks: variables of G, D and G_ema, those that there are.
       raw_config: the run's; import reads it again.
 
     Raises:
       OSError: the disk fails.
-      ValueError: the path ends otherwise.
     """
     entries, config = official_entries(networks, raw_config), json.dumps(raw_config)
-    if path.suffix not in (".safetensors", ".npz"):
-        raise ValueError(f"{path} must end with .safetensors or .npz")
     with places.whole_file(path) as file:
         if path.suffix == ".npz":
             np.savez(file, **entries, **{CONFIG: np.array(config)})

@@ -179,7 +179,8 @@ def _safetensors(
         raise ValueError(f"is a .safetensors with a list of {size:,} bytes, at most {_MAX_LIST:,}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            arrays = {name: file.get_tensor(name) for name in names}
             config = (file.metadata() or {}).get(CONFIG)
     except (safetensors.SafetensorError, TypeError, AttributeError) as error:
         raise ValueError(f"is a damaged .safetensors: {error}") from error
@@ -228,7 +229,10 @@ def _networks(
     else:
         unused = [str(name) for name in content if name not in networks]
     unused += [name for name, arrays in networks.items() if not arrays]
-    return {k: _unwrapped(v) for k, v in networks.items() if v}, attributes, unused
+    networks = {name: _unwrapped(arrays) for name, arrays in networks.items() if arrays}
+    if not networks:
+        raise ValueError(f"holds no arrays of {', '.join(NETWORKS)}")
+    return networks, attributes, unused
 
 
 _PREFIXED = re.compile("(G_ema|G|D)[/.](.+)", re.DOTALL)

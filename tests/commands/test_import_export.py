@@ -13,11 +13,15 @@ import safetensors.numpy
 
 import creps_jax
 from creps_jax.checkpoint import load_networks
-from creps_jax.interop import official, stablehlo
+from creps_jax.config import parse
+from creps_jax.interop import official, stablehlo, state_dicts
+from creps_jax.interop.exporting import export_networks
+from creps_jax.model.discriminator import Discriminator
 from experiments import official_files
 from tests.helpers import parity_arrays
 from tests.helpers.commands import assert_refused, creps, names, read
 from tests.helpers.parity_arrays import TOLERANCE, disagreement, nhwc
+from tests.helpers.saved import CONFIG, draw_variables
 
 NETWORKS = ["networks_unconditional", "networks_conditional"]
 README = pathlib.Path(__file__).parents[2] / "README.md"
@@ -278,7 +282,7 @@ def test_the_readmes_program_paints_with_jax_alone(imported, tmp_path):
 
 
 @pytest.mark.parametrize("arrays", NETWORKS[:1], indirect=True)
-def test_a_full_disk_is_one_line(file, tmp_path):
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(file, tmp_path):
     """With the log of Orbax's threads it would be 500."""
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**13, 2**13));"
@@ -290,3 +294,48 @@ def test_a_full_disk_is_one_line(file, tmp_path):
     )
     assert done.returncode == 1
     assert re.fullmatch(r"Error: \[Errno 27\] File too large: .*\n", done.stderr), done.stderr
+    result = creps("import", file, f"--out={tmp_path}")
+    assert result.exit_code == 0 and load_networks(tmp_path).step == 0, result.output
+
+
+def test_networks_that_are_not_square_come_back(tmp_path):
+    """Of images of 16 x 24 px; the official program has none such."""
+    config = CONFIG | {"resolution": 16, "width": 24}
+    networks = {"G_ema": draw_variables(config)}
+    module = Discriminator(parse(config).discriminator)
+    image = np.zeros((1, 16, 24, config["image_channels"]), np.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), image, np.zeros((1, 0), np.float32))
+    random = np.random.default_rng(0)
+    networks["D"] = jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), shapes)
+    for name in ("with.npz", "without.npz"):
+        state_dicts.write(tmp_path / name, networks, config)
+    with np.load(tmp_path / "without.npz") as arrays:  # Shapes and names tell the size as well.
+        arrays = {name: array for name, array in arrays.items() if name != "config"}
+    np.savez(tmp_path / "without.npz", **arrays)
+    for name in ("with", "without"):
+        result = creps("import", tmp_path / f"{name}.npz", f"--out={tmp_path / name}")
+        assert result.exit_code == 0, result.output
+        saved = load_networks(tmp_path / name)
+        assert (saved.config["resolution"], saved.config["width"]) == (16, 24)
+        assert same(saved.networks["D"], networks["D"])
+        assert same(saved.networks["G_ema"], networks["G_ema"])
+
+
+def test_a_config_that_is_not_the_arrays_is_named(tmp_path):
+    variables = {"G_ema": draw_variables(CONFIG)}
+    state_dicts.write(tmp_path / "a.npz", variables, CONFIG)
+    with np.load(tmp_path / "a.npz") as arrays:
+        arrays = dict(arrays)
+    z_dim = CONFIG["generator"]["z_dim"]
+    other = CONFIG | {"generator": CONFIG["generator"] | {"z_dim": z_dim + 1}}
+    np.savez(tmp_path / "a.npz", **arrays | {"config": np.array(json.dumps(other))})
+    result = creps("import", tmp_path / "a.npz", f"--out={tmp_path / 'run'}")
+    assert result.exit_code == 1
+    assert f"its config gives G z_dim {z_dim + 1}, its arrays have {z_dim}" in result.stderr
+
+
+def test_from_python_a_path_must_end_as_its_format(tmp_path):
+    with pytest.raises(ValueError, match=r"a.safetensors' must end with .npz"):
+        export_networks(tmp_path, "npz", tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="to='onnx' must be one of"):
+        export_networks(tmp_path, "onnx", tmp_path / "a.onnx")

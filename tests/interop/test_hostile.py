@@ -12,7 +12,7 @@ import pytest
 from experiments import hostile_files
 
 # What is odd, but harmless and readable.
-READ = {"deep_modules", "dict_of_itself", "long_names", "many_transients", "mapping_of_many"}
+READ = {"many_transients", "mapping_of_many"}
 
 
 @pytest.fixture(scope="module")

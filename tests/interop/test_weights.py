@@ -186,8 +186,8 @@ def test_a_module_twice_is_refused(tmp_path):
         state = {"_modules": OrderedDict(parts)}
         return New(Name("torch.nn.modules.container.Sequential"), state)
 
-    found = read(tmp_path, dumps({"G": module({"a": module({})})}))
-    assert found.networks == {} and found.unused == ["G"]
+    once = dumps({"G": module({"a": module({})})})
+    refuses(tmp_path, once, "holds no arrays of G, D, G_ema")
     twice = module({"a": Memorised(7, module({})), "b": Recalled(7)})
     refuses(tmp_path, dumps({"G": twice}), "is no module, or there twice")
 
