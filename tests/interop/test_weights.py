@@ -135,6 +135,14 @@ def test_words_among_the_arrays_are_named(tmp_path):
         weights.read(tmp_path / "a.npz")
 
 
+def test_what_errors_repeat_of_a_file_is_one_line_that_only_prints(tmp_path):
+    fields = [(f"x{i}\n\x1b[2J", np.float32) for i in range(100)]
+    np.savez(tmp_path / "a.npz", **{"G/a": np.zeros(1, fields)})
+    with pytest.raises(ValueError) as error:
+        weights.read(tmp_path / "a.npz")
+    assert str(error.value).isprintable() and len(str(error.value)) == 600
+
+
 def test_a_config_comes_with_our_own_files(tmp_path):
     config = {"resolution": 8}
     np.savez(tmp_path / "a.npz", **SIX, config=np.array(json.dumps(config)))
