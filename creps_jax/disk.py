@@ -37,7 +37,7 @@ def local_path(text: str | os.PathLike) -> Path:
     text = os.fsdecode(text)
     # A Path has made one slash of two.
     if url := re.match("([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", text, re.DOTALL):
-        raise ValueError(f"{url[1]}://{url[2]} is no folder on a disk of this machine; give one")
+        raise ValueError(f"{url[1]}://{url[2]} is nothing on a disk of this machine")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -322,6 +322,9 @@ def _safetensors():
         "st_dtype": told(kind="OBJECT"),
         "st_not_json": made(b"{" * 1000),
         "st_deep": made(b'{"a":' * 50_000),
+        "st_twice": made(
+            b"{%s, %s}" % ((b'"synthesis.a": ' + json.dumps(entry()).encode(),) * 2), bytes(8)
+        ),
         "st_overlap": made(
             json.dumps({"synthesis.a": entry(), "synthesis.b": entry()}).encode(), bytes(8)
         ),

@@ -516,7 +516,7 @@ def test_load_ema_names_what_is_missing(tmp_path):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        (Path("s3://bucket/run"), "s3://bucket/run is no folder on a disk"),
+        (Path("s3://bucket/run"), "s3://bucket/run is nothing on a disk"),
         ("~nobody-of-that-name/run", "~nobody-of-that-name/run: there is no such home"),
         (os.fsdecode(b"/tmp/r\xe9n"), r"b'/tmp/r\\xe9n' is no UTF-8"),
     ],

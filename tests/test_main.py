@@ -89,7 +89,7 @@ def test_a_workdir_in_a_bucket_of_another_kind_is_one_line(tmp_path):
     result = train(DEMO, "--workdir=s3://bucket/run")
     assert result.returncode == 1
     assert result.stderr == (
-        "Error: --workdir: s3://bucket/run is no folder on a disk of this machine; give one\n"
+        "Error: --workdir: s3://bucket/run is nothing on a disk of this machine\n"
     )
 
 

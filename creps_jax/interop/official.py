@@ -164,14 +164,14 @@ def _shape(arrays: Arrays, name: str, ndim: int) -> tuple[int, ...]:
     return shape
 
 
-def _resolutions(arrays: Arrays, pattern: str) -> list[int]:
-    """4, 8, ... up to the largest block that an entry names."""
-    matches = (re.match(pattern, name) for name in arrays)
+def _resolutions(arrays: Arrays, prefix: str) -> list[int]:
+    """4, 8, ... up to the largest block b that an entry '<prefix>b<b>.' names."""
+    matches = (re.match(rf"{re.escape(prefix)}b(\d+)\.", name) for name in arrays)
     largest = max((int(m[1]) for m in matches if m and len(m[1]) < 10), default=0)
     if not 8 <= largest <= 2**14 or largest & (largest - 1):
         raise ValueError(
-            f"the largest block is {largest}, expected a power of two from 8, among the entries "
-            f"that match {pattern}"
+            f"the largest block is {largest}, expected a power of two from 8, of the entries "
+            f"{prefix}b4..., {prefix}b8... and so on"
         )
     return [2**k for k in range(2, largest.bit_length())]
 
@@ -189,7 +189,7 @@ def _num_classes(arrays: Arrays) -> int:
 
 
 def _generator_config(arrays: Arrays) -> GeneratorConfig:
-    blocks = _resolutions(arrays, r"synthesis\.b(\d+)\.")
+    blocks = _resolutions(arrays, "synthesis.")
     w_dim, fan_in = _shape(arrays, "mapping.fc0.weight", 2)
     num_classes = _num_classes(arrays)
     z_dim = fan_in - w_dim if num_classes else fan_in
@@ -219,7 +219,7 @@ def _generator_config(arrays: Arrays) -> GeneratorConfig:
 
 
 def _discriminator_config(arrays: Arrays, group_size: int) -> DiscriminatorConfig:
-    blocks = _resolutions(arrays, r"b(\d+)\.")
+    blocks = _resolutions(arrays, "")
     return DiscriminatorConfig(
         num_classes=_num_classes(arrays),
         image_channels=_shape(arrays, f"b{blocks[-1]}.fromrgb.weight", 4)[1],

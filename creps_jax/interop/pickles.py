@@ -181,7 +181,10 @@ class Machine:
         """What a name stands for."""
         full = f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else ""
         if full not in self._known:
-            raise ValueError(f"names {shown(full)}, which is not known and was not called")
+            raise ValueError(
+                f"names {shown(full)}, which is not known and was not called; if you trust the "
+                "file, save its networks' state_dict()s alone with the program that made it"
+            )
         return Known(full, self._known[full])
 
     def called(self) -> Any:

@@ -182,9 +182,20 @@ def _safetensors(
             names = file.keys()
             arrays = {name: file.get_tensor(name) for name in names}
             config = (file.metadata() or {}).get(CONFIG)
+        json.loads(bytes(data[8 : 8 + size]), object_pairs_hook=_once)
     except (safetensors.SafetensorError, TypeError, AttributeError) as error:
         raise ValueError(f"is a damaged .safetensors: {error}") from error
     return arrays, None if config is None else _config(config)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs of a JSON object, of which others take the last if a name is there twice."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"has the name {shown(name)} twice in a .safetensors")
+        found[name] = value
+    return found
 
 
 def _config(text: str) -> dict[str, Any]:

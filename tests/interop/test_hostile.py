@@ -60,6 +60,7 @@ def test_what_is_refused_is_named(answers):
         "zip_evil": "'os.system'",
         "zip_outside": "'../x'",
         "npz_object": "Object arrays",
+        "st_twice": "'synthesis.a' twice",
         "doubled_type": "wrong numpy.dtype",
         "keys_that_collide": "a key of type int",
         "shared_state": "too many parts",
