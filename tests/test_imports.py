@@ -76,7 +76,7 @@ MAY_IMPORT = {
     "rendering.video": ("model", "rendering"),
     "interop": ("model", "checkpoint"),
     "interop.exporting": ("model", "checkpoint", "rendering", "interop"),  # A card has a picture.
-    "evaluation": ("rendering", *READING, "interop"),
+    "evaluation": ("model", "rendering", *READING, "interop"),
     "serving": ("rendering", "checkpoint"),
     **dict.fromkeys(
         tuple(f"training.{name}" for name in PROGRAM),

@@ -14,14 +14,14 @@ TILE = 128
 FRAME = (2 * TILE + 30, TILE + 20)  # Ends inside a tile on both axes.
 
 
-def make_generator(num_classes):
+def make_generator(num_classes, channels=(16, 16, 16)):
     generator = Generator(
         GeneratorConfig(
             z_dim=8,
             w_dim=12,
             num_classes=num_classes,
             image_channels=3,
-            channels=(16, 16, 16),
+            channels=channels,
             biline_channels=8,
             thickness=4,
             bandwidth=0.5,  # Smooth enough for 16 px to show it.
