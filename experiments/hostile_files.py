@@ -160,6 +160,14 @@ def hostile_files(touched: str):
         ),
         "copied_lists": many_calls("torch\nSize", b"](" + b"N" * 200_000 + b"e"),
         "copied_sets": many_calls("builtins\nset", b"](" + b"N" * 200_000 + b"e"),
+        "many_arguments": raw(
+            b"ctorch\ndevice\nq\x00(",
+            b"N" * 200_000,
+            b"tq\x01",
+            b"(",
+            b"h\x00h\x01R" * 70_000,
+            b"t",
+        ),
         "copied_texts": many_calls("_codecs\nencode", _text("a" * 10**6), _text("latin1")),
         "deep_type": raw(b"cnumpy\ndtype\n)", pickle.TUPLE1 * 400_001, b"R"),
         "doubled_type": raw(b"cnumpy\ndtype\n)", b"q\x00h\x00\x86" * 60, b"\x85R"),
@@ -285,9 +293,27 @@ def _zips():
         "zip_bomb": bomb,
         "zip_lying": bytes(lying),
         "zip_half": bomb[: len(bomb) // 2],
+        "zip_members": _listed(25_000),
+        "zip_list": _listed(360_000),
+        "zip64_list": _listed(360_000, is_64=True),
         "zip_evil": zipped(Call(Name("os.system"), ("true",)), {}),
         "zip_of_nothing": b"PK\x03\x04",
     }
+
+
+def _listed(count: int, is_64: bool = False) -> bytes:
+    """A zip of empty members; if is_64, where a small number says how long its list is."""
+    local = b"PK\x03\x04" + struct.pack("<HHHHHIIIHH", 20, *[0] * 9)
+    entry = b"PK\x01\x02" + struct.pack("<HHHHHHIIIHHHHHII", 20, 20, *[0] * 14)
+    names = (b"%06d.npy" % i for i in range(count))
+    listed = b"".join(entry[:28] + b"\x0a\x00" + entry[30:] + name for name in names)
+    sizes = count, count, len(listed), len(local)
+    if not is_64:
+        sizes = min(count, 65535), min(count, 65535), len(listed), len(local)
+        return local + listed + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, *sizes, 0)
+    end = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, *sizes)
+    end += b"PK\x06\x07" + struct.pack("<IQI", 0, len(local + listed), 1)
+    return local + listed + end + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 100, 0, 0)
 
 
 def _packed(name: str, packed: bytes, size: int) -> bytes:

@@ -1,7 +1,6 @@
 """`creps export`: a checkpoint's networks, for other programs."""
 
 import enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +27,7 @@ def export(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
             metavar="PATH",
             help="FILE.safetensors, FILE.npz, or a folder for the programs; also gs://...",

@@ -19,7 +19,7 @@ def import_(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="A folder for the checkpoint; also gs://...")
+        str, typer.Option(metavar="DIR", help="A folder for the checkpoint; also gs://...")
     ],
 ) -> None:
     """Make a checkpoint of weights in a file; nothing in it is executed, PyTorch is not needed.

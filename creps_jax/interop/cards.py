@@ -87,7 +87,9 @@ def _markdown(name: str, files: list[str], told: dict[str, Any], raw_config: dic
             return ", ".join(f"{key} {shown(part)}" for key, part in value.items())
         if isinstance(value, list):
             return " x ".join(map(str, value))
-        return f"{value:,}" if isinstance(value, int | float) else str(value)
+        if isinstance(value, int | float):
+            return f"{value:,}"
+        return str(value).replace("|", "\\|").replace("\n", " ")  # Within a table's cell.
 
     rows = "\n".join(
         f"| {field.replace('_', ' ')} | {shown(value)} |"

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from creps_jax import places
 from creps_jax.checkpoint import Checkpoints, is_there_any
 from creps_jax.config import (
@@ -50,8 +47,7 @@ def import_file(
         holds checkpoints.
     """
     out = places.path(out)
-    if is_there_any(out):
-        raise ValueError(f"{out} holds checkpoints already; give another folder")
+    _check_out(out)
     # Apart, so that the file's own memory is free before the checkpoint takes some.
     networks, raw_config, config = _converted(path, note, shown or Silent())
     with Checkpoints(out, keep=2) as checkpoints:
@@ -61,6 +57,16 @@ def import_file(
         data = {"imported": printable(os.fspath(path))}
         checkpoints.save(0, state=state, ema=ema, data=data, config=raw_config)
     return config
+
+
+def _check_out(out: Path) -> None:
+    """Raises ValueError for a folder that no checkpoint can be written into, or should be."""
+    for folder in (out, *out.parents):
+        holder = folder.parent if folder.name == "checkpoints" else out
+        if is_there_any(holder):
+            raise ValueError(f"{holder} holds checkpoints already; give another folder")
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file; give a folder")
 
 
 def _converted(
@@ -101,12 +107,15 @@ def _networks(
         if name not in given:
             continue
         try:
-            generator, networks[name] = official.generator_from_arrays(given[name])
-            _check_finite(networks[name])
+            generator, variables = official.generator_from_arrays(given[name])
+            if configs.setdefault("G", generator.config) != generator.config:
+                raise ValueError("it is of another size than G_ema")
+            networks[name] = variables
         except ValueError as error:
-            raise ValueError(f"{name}: {error}{of_d}") from error
-        if configs.setdefault("G", generator.config) != generator.config:
-            raise ValueError("G and G_ema are of other sizes")
+            if not networks:
+                raise ValueError(f"{name}: {error}{of_d}") from error
+            note(f"G is left out: {error}.")
+        given[name] = dict.fromkeys(given[name])  # Its names; the memory of its arrays is free.
         shown.advance(sizes_mib[name])
     for name, other in (("G", "G_ema"), ("G_ema", "G")):
         if name not in networks:
@@ -117,9 +126,8 @@ def _networks(
         return networks, configs
     try:
         discriminator, variables = official.discriminator_from_arrays(
-            given["D"], _group_size(found.attributes.get("D", {}))
+            given["D"], _group_size(found.attributes.get("D", {}), note)
         )
-        _check_finite(variables)
         _check_pair(configs["G"], discriminator.config)
         networks["D"], configs["D"] = variables, discriminator.config
     except ValueError as error:
@@ -128,16 +136,14 @@ def _networks(
     return networks, configs
 
 
-def _group_size(attributes: dict[str, Any]) -> int:
+def _group_size(attributes: dict[str, Any], note: Note) -> int:
     """Images of a group of the minibatch statistics: what D's module says, if that can be."""
     default = FIELDS["discriminator.mbstd_group_size"].default
-    told = attributes.get("b4.mbstd.group_size")
-    return told if told in (1, 2, 4, 8, 16, 32) and not isinstance(told, bool) else default
-
-
-def _check_finite(variables: Any) -> None:
-    if not all(np.isfinite(x).all() for x in jax.tree.leaves(variables)):
-        raise ValueError("it has numbers that are not finite: it has diverged, or is damaged")
+    told = attributes.get("b4.mbstd.group_size", default)
+    if type(told) is int and told in (1, 2, 4, 8, 16, 32):
+        return told
+    note(f"D's group_size={told!r} is no power of two from 1 to 32: {default} stands for it.")
+    return default
 
 
 def _check_pair(generator: NetworkConfig, discriminator: NetworkConfig) -> None:
@@ -209,6 +215,9 @@ def _widths(section: str, config: NetworkConfig) -> dict[str, int]:
     return dict(zip(names, (low, most), strict=True))
 
 
+_SIDE = r"(?<!\d)(?:64|128|256|512|1024|2048)(?!\d)"  # px, as in church256.pkl.
+
+
 def _description(
     name: str, found: Weights, inferred: dict[str, NetworkConfig], config: RunConfig
 ) -> list[str]:
@@ -221,11 +230,9 @@ def _description(
         f"channels, {classes}; widths {' '.join(map(str, g.channels))}, "
         f"{g.biline_channels} bi-line channels, thickness {g.thickness}."
     ]
-    if (told := re.search(r"(\d{2,5})x(\d{2,5})", name)) and (int(told[1]), int(told[2])) != (
-        height,
-        width,
-    ):
-        lines.append(f"Its name says {told[0]}; what counts are its arrays.")
+    said = re.findall(r"\d{2,5}x\d{2,5}", name) or re.findall(_SIDE, name)
+    if said and not {f"{height}x{width}", str(height)} & set(said):
+        lines.append(f"Its name says {said[0]}; what counts are its arrays.")
     never = [
         f"{network}/{entry}"
         for network, arrays in taken.items()

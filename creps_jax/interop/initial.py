@@ -18,6 +18,7 @@ from creps_jax.interop.official import (
     discriminator_names,
     fitting,
     generator_names,
+    numbers,
     to_arrays,
 )
 from creps_jax.interop.weights import NETWORKS
@@ -44,7 +45,7 @@ def load_arrays(path: str) -> dict[str, Arrays]:
       ValueError: there are no weights at the path.
     """
     try:
-        given = places.in_bucket(path) or disk.local_path(path)
+        given = places.in_bucket(path) or disk.utf8_path(path)
     except ValueError as error:
         raise ValueError(f"init_from: {error}") from error
     if given.is_dir():
@@ -61,8 +62,11 @@ def load_arrays(path: str) -> dict[str, Arrays]:
         return {name: to_arrays(names[name], tree) for name, tree in saved.networks.items()}
     try:
         found = dict(weights.read(given).networks)
+        for network, arrays in found.items():
+            for entry, array in arrays.items():
+                numbers(f"{network}/{entry}", array)
     except (OSError, ValueError) as error:
-        raise ValueError(f"init_from: {error}") from error
+        raise ValueError(f"init_from={path!r}: {error}") from error
     # One generator is enough to go on from.
     if generators := [found[name] for name in ("G", "G_ema") if name in found]:
         found |= {"G": generators[0], "G_ema": generators[-1]}

@@ -286,10 +286,7 @@ def _convert(arrays: Arrays, names: Any, shapes: Any) -> Any:
     def leaf(name: str, ours: jax.ShapeDtypeStruct) -> jax.Array:
         if name not in arrays:
             raise ValueError(f"entry {name} is missing")
-        try:
-            array = np.asarray(arrays[name], np.float32)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"entry {name} does not hold numbers: {error}") from error
+        array = numbers(name, arrays[name])
         layout = _layout(name, ours.shape)
         if array.shape != layout.shape:
             raise ValueError(f"entry {name} has shape {array.shape}, expected {layout.shape}")
@@ -297,6 +294,24 @@ def _convert(arrays: Arrays, names: Any, shapes: Any) -> Any:
         return jnp.asarray(np.array(layout.to_ours(array), order="C"))
 
     return jax.tree.map(leaf, names, shapes)
+
+
+def numbers(name: str, array: np.ndarray) -> np.ndarray:
+    """The entry's array in float32.
+
+    Raises:
+      ValueError: it holds no numbers, or some that are not finite, or not in float32.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            array = np.asarray(array, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"entry {name} does not hold numbers: {error}") from error
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"entry {name} has numbers that are not finite: its network has diverged, or is damaged"
+        )
+    return array
 
 
 def fitting(arrays: Arrays, names: Any, tree: Any) -> tuple[Any, list[str], list[str]]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 MAX_OPCODES = 500_000  # Of a file; a network of 512 px has 70,000. Each leaves 100 bytes or so.
+MAX_ARGUMENTS = 16  # Of a call.
 _TEXT_BYTES = 64  # of a text count as an opcode.
 
 # Of a dict: what is hashed in no time, and so that no file can choose keys that collide.
@@ -192,6 +193,8 @@ class Machine:
         known, arguments = self.pops(2)
         if not isinstance(known, Known) or not isinstance(arguments, tuple):
             raise ValueError("calls what is no function")
+        if len(arguments) > MAX_ARGUMENTS:  # Each call copies them.
+            raise ValueError(f"calls {known.name} with {len(arguments):,} arguments")
         try:
             return known.meaning(*arguments)
         except (TypeError, ValueError) as error:

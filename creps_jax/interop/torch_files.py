@@ -225,8 +225,18 @@ def _storage_of(storages: dict[str, Storage], reference: Any) -> Storage | Known
     return found
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+def _tensor(
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    strides: Any,
+    _needs_gradient: Any = False,
+    _hooks: Any = None,
+    metadata: Any = None,
+) -> Tensor:
     """torch._utils._rebuild_tensor_v2; views that repeat numbers are not taken."""
+    if metadata:  # {'neg': True}: numbers of the other sign.
+        raise ValueError("is a view that negates, or the like; save a .clone() of it")
     if not isinstance(storage, Storage) or not _is_count(offset):
         raise ValueError("has no storage")
     for counts in (shape, strides):
@@ -235,6 +245,8 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Ten
     if len(shape) != len(strides) or len(shape) > _MAX_AXES:
         raise ValueError(f"has {len(shape)} axes and {len(strides)} strides")
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if any(stride == 0 and n > 1 for n, stride in zip(shape, strides, strict=True)):
+        raise ValueError(f"of shape {shape} repeats numbers; save a .contiguous() copy")
     if math.prod(shape) > storage.count or (0 not in shape and last >= storage.count):
         raise ValueError(f"of shape {shape} reaches beyond its {storage.count:,} numbers")
     return Tensor(storage, offset, shape, strides)

@@ -31,6 +31,7 @@ CONFIG = "config"  # The entry, or the metadata, in which our own files carry th
 
 _MAX_RATIO = 4  # How much larger than the file what is in it may be, unpacked, all arrays together.
 _MAX_LIST = 2**24  # Bytes of the list of what is in a zip or a .safetensors.
+_MAX_MEMBERS = 20_000  # Of a zip.
 _KINDS = "an official pickle, a file of torch.save, .safetensors or .npz"
 
 
@@ -86,7 +87,9 @@ def _content(path: Path) -> tuple[Any, dict[str, Any] | None]:
     """What the file holds, and the config that came with it."""
     data = _mapped(path)
     if data[:4] == b"PK\x03\x04":
-        return _zip(path, data)
+        return _zip(path, len(data))
+    if data[4:9] == bytes(4) + b"{":  # Its first byte, of a length, may be that of a pickle.
+        return _safetensors(path, data)
     if data[:1] == b"\x80":
         return torch_files.load_pickle(data), None
     if data[8:9] == b"{":
@@ -106,16 +109,25 @@ def _mapped(path: Path) -> memoryview:
 # The forms of files that are no pickles.
 
 
-def _zip(path: Path, data: memoryview) -> tuple[Any, dict[str, Any] | None]:
+class _Archive(io.FileIO):
+    """A zip's file; zipfile reads the list of members as a whole, which is bounded here."""
+
+    most = _MAX_LIST
+
+    def read(self, size: int | None = -1, /) -> Any:
+        """The next bytes."""
+        if size is not None and size > self.most:
+            raise ValueError("is a zip with too many members")
+        return super().read(size)
+
+
+def _zip(path: Path, size: int) -> tuple[Any, dict[str, Any] | None]:
     """What an .npz holds, or the zip of torch.save; and its config."""
-    end = bytes(data[-65557:])  # At most so long is the record at a zip's end, which begins so:
-    at = end.rfind(b"PK\x05\x06")
-    if at >= 0 and len(end) >= at + 16 and struct.unpack_from("<I", end, at + 12)[0] > _MAX_LIST:
-        raise ValueError("is a zip with too many members")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Archive(path) as file, zipfile.ZipFile(file) as archive:
+            file.most = size
             infos = archive.infolist()
-            _check_members(infos, len(data))
+            _check_members(infos, size)
             infos = [info for info in infos if not info.is_dir()]
             if any(info.filename.endswith(".npy") for info in infos):
                 return _arrays(archive, infos)
@@ -132,6 +144,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def _check_members(infos: list[zipfile.ZipInfo], size: int) -> None:
+    if len(infos) > _MAX_MEMBERS:
+        raise ValueError(f"is a zip with too many members, {len(infos):,}")
     names = set()
     for info in infos:
         name, parts = info.filename, info.filename.split("/")
@@ -153,22 +167,27 @@ def _arrays(
     archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
     """Arrays and config of an .npz."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for info in infos:
-        name = info.filename
+        name = info.filename.removesuffix(".npy")
+        if name in arrays:
+            raise ValueError(f"has two arrays {shown(name)}")
         try:
-            member = io.BytesIO(_member(archive, info))
-            array = np.lib.format.read_array(member, allow_pickle=False)
+            with archive.open(info) as member:
+                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
         except Exception as error:  # NumPy reads a header as Python's text: many kinds of errors.
             told = str(error).splitlines() or [type(error).__name__]
-            raise ValueError(f"has no array in {shown(name)}: {told[0]}") from error
-        arrays[name.removesuffix(".npy")] = array
+            raise ValueError(f"has no array in {shown(info.filename)}: {told[0]}") from error
     config = arrays.pop(CONFIG, None)
     if config is None:
         return arrays, None
     if config.shape != () or config.dtype.kind != "U":
         raise ValueError("has a config that is no text")
-    return arrays, _config(str(config))
+    try:  # NumPy takes any number for a character.
+        text = config.astype(config.dtype.newbyteorder("<")).tobytes().decode("utf-32-le")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"has a config that is no text: {error}") from error
+    return arrays, _config(text)
 
 
 def _safetensors(
@@ -184,7 +203,8 @@ def _safetensors(
             config = (file.metadata() or {}).get(CONFIG)
         json.loads(bytes(data[8 : 8 + size]), object_pairs_hook=_once)
     except (safetensors.SafetensorError, TypeError, AttributeError) as error:
-        raise ValueError(f"is a damaged .safetensors: {error}") from error
+        # Also of numbers that NumPy does not have.
+        raise ValueError(f"is a .safetensors that cannot be read: {error}") from error
     return arrays, None if config is None else _config(config)
 
 
@@ -201,7 +221,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _config(text: str) -> dict[str, Any]:
     try:
         config = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also of very long numbers.
         raise ValueError(f"has a config that is no JSON: {error}") from error
     if not isinstance(config, dict):
         raise ValueError("has a config that is no JSON of fields")
@@ -233,12 +253,16 @@ def _networks(
         arrays = _only_arrays(content)
         for entry, array in arrays.items():
             if match := _PREFIXED.fullmatch(entry):
-                networks.setdefault(match[1], {})[match[2]] = array
+                arrays_of = networks.setdefault(match[1], {})
+                if match[2] in arrays_of:
+                    raise ValueError(f"has two arrays {shown(f'{match[1]}/{match[2]}')}")
+                arrays_of[match[2]] = array
         unused = [name for name in map(str, content) if not _PREFIXED.fullmatch(name)]
         if not networks:
             networks, unused = {_kind(arrays or content): arrays}, []
     else:
-        unused = [str(name) for name in content if name not in networks]
+        others = {k: v for k, v in content.items() if k not in NETWORKS or v is not None}
+        unused = [str(name) for name in others if name not in networks]
     unused += [name for name, arrays in networks.items() if not arrays]
     networks = {name: _unwrapped(arrays) for name, arrays in networks.items() if arrays}
     if not networks:
@@ -278,7 +302,9 @@ def _check_numbers(arrays: Arrays, path: Path) -> None:
     for name, array in arrays.items():
         is_float = np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"
         if not is_float and not name.endswith("num_batches_tracked"):
-            raise ValueError(f"{name} is of type {array.dtype}, not of floats")
+            raise ValueError(
+                f"{name} is of type {array.dtype}, not of floats that NumPy and PyTorch share"
+            )
     size, wanted = path.stat().st_size, sum(array.nbytes for array in arrays.values())
     if wanted > _MAX_RATIO * size:
         raise ValueError(f"has {size:,} bytes, and {wanted:,} of arrays, which share them")

@@ -1,5 +1,6 @@
 """`creps import` and `creps export`: official weights in, ours out."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -14,7 +15,7 @@ import safetensors.numpy
 import creps_jax
 from creps_jax.checkpoint import load_networks
 from creps_jax.config import parse
-from creps_jax.interop import official, stablehlo, state_dicts
+from creps_jax.interop import importing, official, stablehlo, state_dicts
 from creps_jax.interop.exporting import export_networks
 from creps_jax.model.discriminator import Discriminator
 from experiments import official_files
@@ -132,14 +133,46 @@ def test_what_does_not_fit_is_named(arrays, tmp_path):
     result = told(**{"G_ema/more": one})
     assert result.exit_code == 1 and "G_ema: unknown entry more" in result.stderr
     result = told(**{"G_ema/mapping.w_avg": np.full(arrays.config("w_dim"), np.nan, np.float32)})
-    assert result.exit_code == 1 and "G_ema: it has numbers that are not finite" in result.stderr
+    assert result.exit_code == 1
+    assert "G_ema: entry mapping.w_avg has numbers that are not finite" in result.stderr
     result = told(**{"G_ema/x\ny": one})
     assert result.exit_code == 1 and "unknown entry x?y" in result.stderr
     result = told(**{"D/more": one})
     assert result.exit_code == 0 and "D is left out" in result.output
     assert "unknown entry more" in result.output and "a.npz: G_ema of" in result.output
-    result = told()
-    assert result.exit_code == 1 and "holds checkpoints already" in result.stderr
+    for out in ("run", "run/checkpoints", "run/checkpoints/0/more"):
+        result = creps("import", tmp_path / "a.npz", f"--out={tmp_path / out}")
+        assert result.exit_code == 1 and "run holds checkpoints already" in result.stderr
+    result = creps("import", tmp_path / "a.npz", f"--out={tmp_path / 'a.npz' / 'run'}")
+    assert result.exit_code == 1 and "a.npz is a file; give a folder" in result.stderr
+    assert_refused(creps("import", tmp_path / "a.npz", "--out="), "--out", "'' must be a path")
+
+
+@pytest.mark.parametrize("arrays", NETWORKS[1:], indirect=True)
+def test_what_does_not_fit_the_average_is_left_out_and_told(arrays, tmp_path):
+    """A damaged G, Ds for other classes or with numbers that are none, groups of no size."""
+    g, d = official_network(arrays, "G"), official_network(arrays, "D")
+    unconditional = official_network(parity_arrays.load(NETWORKS[0]), "D")
+    no_classes = {k: a for k, a in d.items() if not k.startswith("mapping.")}
+    no_classes |= {f"b4.out.{k}": d[f"b4.out.{k}"][:1] for k in ("weight", "bias")}
+    larger = official_network(parity_arrays.load(NETWORKS[0]), "G")
+    given = {
+        "a": ({"G_ema": g, "G": g | {"more": g["mapping.w_avg"]}}, 4, "G is left out: unknown"),
+        "b": ({"G_ema": g, "G": larger}, 4, "G is left out: it is of another size than G_ema"),
+        "c": ({"G_ema": g, "D": d | {"b4.out.bias": np.full(1, np.inf, "f")}}, 4, "not finite"),
+        "d": ({"G_ema": g, "D": unconditional}, 4, "D is left out, .* it has 3 blocks, G has 4"),
+        "classes": ({"G_ema": g, "D": no_classes}, 4, "D is left out, .* it has 0 classes, G"),
+        "e": ({"G_ema": g, "D": d}, 3, "group_size=3 is no power of two .*: 4 stands for it"),
+        "f": ({"G_ema": g, "D": d}, True, "group_size=True is no power of two"),
+        "church1024": ({"G_ema": g}, 4, "Its name says 1024; "),
+        "of-10x20": ({"G_ema": g}, 4, "Its name says 10x20; "),
+    }
+    for name, (networks, group_size, message) in given.items():
+        path = tmp_path / f"{name}.pkl"
+        path.write_bytes(official_files.official_pickle(networks, group_size))
+        result = creps("import", path, f"--out={tmp_path / name}")
+        assert result.exit_code == 0 and re.search(message, result.output), result.output
+        assert "left out: G" not in result.output or name in "ab"
 
 
 def test_files_that_are_none(tmp_path):
@@ -326,12 +359,34 @@ def test_a_config_that_is_not_the_arrays_is_named(tmp_path):
     state_dicts.write(tmp_path / "a.npz", variables, CONFIG)
     with np.load(tmp_path / "a.npz") as arrays:
         arrays = dict(arrays)
+    size = CONFIG["discriminator"]["channel_max"]
+    wider = CONFIG | {"discriminator": CONFIG["discriminator"] | {"channel_max": 2 * size}}
+    module = Discriminator(parse(wider).discriminator)
+    shapes = jax.eval_shape(
+        module.init,
+        jax.random.key(0),
+        np.zeros((1, *module.config.shape, module.config.image_channels), np.float32),
+        np.zeros((1, module.config.num_classes), np.float32),
+    )
+    d = {"D": jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)}
+    state_dicts.write(tmp_path / "d.npz", variables | d, wider)
+    with np.load(tmp_path / "d.npz") as with_d:
+        with_d = dict(with_d) | {"config": arrays["config"]}
+    np.savez(tmp_path / "d.npz", **with_d)
+    result = creps("import", tmp_path / "d.npz", f"--out={tmp_path / 'run'}")
+    assert result.exit_code == 1 and "its config gives D channels" in result.stderr
     z_dim = CONFIG["generator"]["z_dim"]
     other = CONFIG | {"generator": CONFIG["generator"] | {"z_dim": z_dim + 1}}
     np.savez(tmp_path / "a.npz", **arrays | {"config": np.array(json.dumps(other))})
     result = creps("import", tmp_path / "a.npz", f"--out={tmp_path / 'run'}")
     assert result.exit_code == 1
     assert f"its config gives G z_dim {z_dim + 1}, its arrays have {z_dim}" in result.stderr
+
+
+def test_widths_that_no_config_gives_are_refused():
+    network = dataclasses.replace(parse(CONFIG).generator, channels=(4, 8, 4))
+    with pytest.raises(ValueError, match="the generator's widths 4 8 4 are not min"):
+        importing._widths("generator", network)
 
 
 def test_from_python_a_path_must_end_as_its_format(tmp_path):

@@ -251,6 +251,12 @@ def test_a_block_that_is_no_power_of_two_is_refused():
         convert({**arrays, "synthesis.b768.fc1.weight": np.zeros((4, 4))})
 
 
+def test_an_odd_number_of_waves_is_refused():
+    convert, arrays = NETWORKS["generator"]
+    with pytest.raises(ValueError, match=r"fc1.weight has 3 rows, expected an even number"):
+        convert({**arrays, "synthesis.b4.fc1.weight": np.zeros((3, 4))})
+
+
 def test_the_arrays_of_a_network_without_its_top_block_are_refused():
     convert, arrays = NETWORKS["generator"]
     top = convert(arrays)[0].config.shape[0]

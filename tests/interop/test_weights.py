@@ -143,6 +143,42 @@ def test_what_errors_repeat_of_a_file_is_one_line_that_only_prints(tmp_path):
     assert str(error.value).isprintable() and len(str(error.value)) == 600
 
 
+def test_a_safetensors_is_none_of_another_form_whatever_its_length(tmp_path):
+    """The first byte is that of the list's length, of which a pickle's, 0x80, is one."""
+    first = set()
+    for count in range(0, 264, 8):
+        data = safetensors.numpy.save(SIX, {"x": "y" * count})
+        first.add(data[0])
+        assert is_same(read(tmp_path, data).networks["G_ema"], SIX)
+    assert 0x80 in first
+
+
+def test_a_name_of_two_arrays_is_refused(tmp_path):
+    one = SIX["synthesis.a"]
+    np.savez(tmp_path / "a.npz", **{"G/mapping.w_avg": one, "G.mapping.w_avg": 2 * one})
+    with pytest.raises(ValueError, match=r"has two arrays 'G/mapping.w_avg'"):
+        weights.read(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", a=one)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("a", archive.read("a.npy"))
+    with pytest.raises(ValueError, match="has two arrays 'a'"):
+        weights.read_arrays(tmp_path / "a.npz")
+
+
+def test_a_config_that_is_no_text_is_refused(tmp_path):
+    for config, message in (
+        (np.frombuffer(b"\xff\xff\xff\x7f", "<U1").reshape(()), "a config that is no text"),
+        (np.array("1" * 5000), "a config that is no JSON"),
+        (np.array("[1]"), "a config that is no JSON of fields"),
+        (np.array(1), "a config that is no text"),
+    ):
+        np.savez(tmp_path / "a.npz", **SIX, config=config)
+        with pytest.raises(ValueError, match=message):
+            weights.read(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", **SIX, config=np.array('{"a": 1}').astype(">U8"))
+    assert weights.read(tmp_path / "a.npz").config == {"a": 1}
+
+
 def test_a_config_comes_with_our_own_files(tmp_path):
     config = {"resolution": 8}
     np.savez(tmp_path / "a.npz", **SIX, config=np.array(json.dumps(config)))
@@ -162,6 +198,15 @@ def test_tensors_are_views_within_their_numbers(tmp_path):
         tensor = Call(Name("torch._utils._rebuild_tensor_v2"), arguments)
         return legacy({"synthesis.a": tensor}, {"0": np.arange(6, dtype=np.float32)})
 
+    def negated(shape, metadata):
+        storage = official_files.storage(np.zeros(6, np.float32), "0")
+        arguments = (storage, 0, shape, (1,), False, {}, metadata)
+        tensor = Call(Name("torch._utils._rebuild_tensor_v2"), arguments)
+        return legacy({"synthesis.a": tensor}, {"0": np.arange(6, dtype=np.float32)})
+
+    refuses(tmp_path, negated((6,), {"neg": True}), "a view that negates")
+    assert read(tmp_path, negated((6,), {})).networks.keys() == {"G_ema"}
+    refuses(tmp_path, file(0, (2, 2), (1, 0)), "(2, 2) repeats numbers; save a .contiguous()")
     found = read(tmp_path, file(1, (2, 2), (1, 2))).networks["G_ema"]["synthesis.a"]
     np.testing.assert_array_equal(np.asarray(found), [[1, 3], [2, 4]])
     for arguments in (
@@ -240,3 +285,33 @@ def test_zips_that_are_not_as_they_should_be(tmp_path):
     refuses(tmp_path, file(pickled)[:-10], "damaged zip")
     big = file(pickled, ("archive/byteorder", b"big"))
     refuses(tmp_path, big, "big-endian")
+
+
+def test_numbers_of_another_order_or_of_two_kinds_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(official_files.SYSTEM, "little_endian", False)
+    refuses(tmp_path, legacy(state_dict(SIX), SIX), "big-endian")
+    kind = Call(Name("numpy.dtype"), ("f8", False, True))
+    big = official_files.Built(kind, (3, ">", None, None, None, -1, -1, 0))
+    refuses(tmp_path, dumps({"G": big}), "numbers of a big-endian machine")
+    one = official_files.storage(SIX["synthesis.a"], "0")
+    other = official_files.storage(SIX["synthesis.a"].astype(np.float16), "0")
+    refuses(tmp_path, zipped([one, other], {}), "two storages '0'")
+
+
+def test_what_a_module_does_not_save_is_not_read(tmp_path):
+    """Buffers that are not persistent; and a device, which may stand anywhere, is a word."""
+    arrays = {"synthesis.a": SIX["synthesis.a"], "synthesis.w_avg": SIX["synthesis.b"]}
+    module = official_files.network(arrays, {})
+    (synthesis,) = module.arguments[0]["state"]["_modules"].values()
+    state = synthesis.arguments[0]["state"]
+    state["device"] = Call(Name("torch.device"), ("cuda", 0))
+    state["_non_persistent_buffers_set"] = Call(Name("builtins.set"), (["w_avg"],))
+    assert read(tmp_path, dumps({"G": module})).networks["G"].keys() == {"synthesis.a"}
+
+
+def test_what_needs_more_memory_than_there_is_says_so(tmp_path, monkeypatch):
+    def none(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(weights.torch_files, "load_pickle", none)
+    refuses(tmp_path, dumps({}), "needs more memory than there is")

@@ -353,6 +353,8 @@ def test_what_cannot_be_fine_tuned_is_an_error(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     np.savez(tmp_path / "words.npz", **{"G/a": np.array(["b"])})
+    np.savez(tmp_path / "nan.npz", **{"G/a": np.full(3, np.nan)})
+    np.savez(tmp_path / "large.npz", **{"D/a": np.full(3, 1e300)})
     np.savez(tmp_path / "misfit.npz", **{"G/a": np.zeros(3)})
     for name, message in {
         "empty": "no checkpoint",
@@ -362,6 +364,8 @@ def test_what_cannot_be_fine_tuned_is_an_error(tmp_path):
         "one.npy": "one.npy: is not an official pickle",
         "other.npz": "has no entries G/",
         "words.npz": "G/a is of type <U1, not of floats",
+        "nan.npz": "entry G/a has numbers that are not finite",
+        "large.npz": "entry D/a has numbers that are not finite",
         "misfit.npz": "none of its arrays fits",
     }.items():
         config = config_of(TRAINED | {"init_from": str(tmp_path / name)})
