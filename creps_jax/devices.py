@@ -47,12 +47,12 @@ def cache_compilations() -> None:
 
     Users without a home, or with one that cannot be written, compile anew each time.
     """
-    if not jax.config.jax_compilation_cache_dir and (folder := _cache_folder()):
+    if not jax.config.jax_compilation_cache_dir and (folder := cache_folder()):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def _cache_folder() -> Path | None:
+def cache_folder() -> Path | None:
     """The user's cache folder for our files, made if need be; None if nothing can be kept there."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:

@@ -19,7 +19,12 @@ SYSTEM = {
     "little_endian": True,
     "type_sizes": {"short": 2, "int": 4, "long": 4},
 }
-STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "float64": "DoubleStorage"}
+STORAGES = {
+    "float32": "FloatStorage",
+    "float16": "HalfStorage",
+    "float64": "DoubleStorage",
+    "int64": "LongStorage",
+}
 BUFFERS = ("w_avg", "freqs", "coords", "resample_filter")
 
 

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from creps_jax.interop import weights
-from creps_jax.interop.official import Arrays
+from creps_jax.evaluation import entries
 
 Array = jax.Array
 
@@ -127,14 +126,7 @@ def load(path: str | os.PathLike | None = None) -> tuple[EfficientNetLite0, dict
     path = _installed() if path is None else path
     network = EfficientNetLite0()
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), image)
-    arrays = weights.read_arrays(path)
-    try:
-        return network, jax.tree_util.tree_map_with_path(
-            lambda at, shape: _entry(arrays, [key.key for key in at], shape.shape), shapes
-        )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return network, entries.load(path, network, image, _variable)
 
 
 def _installed() -> str:
@@ -157,17 +149,9 @@ _PARTS = {
 _UNITS = ("expand", "depthwise", "project")
 
 
-def _entry(arrays: Arrays, path: list[str], shape: tuple[int, ...]) -> Array:
-    """The array of a variable, by its path in the tree."""
+def _variable(entry: entries.Entry, path: list[str], shape: tuple[int, ...]) -> np.ndarray:
     _, *place, layer, part = path
-    name = f"{_layer_name(place, layer)}.{_PARTS[part]}"
-    if name not in arrays:
-        raise ValueError(f"entry {name} is missing")
-    array = np.asarray(arrays[name], np.float32)
-    array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-    if array.shape != shape:
-        raise ValueError(f"entry {name} has shape {arrays[name].shape}, expected {shape[::-1]}")
-    return jnp.asarray(array)
+    return entry(f"{_layer_name(place, layer)}.{_PARTS[part]}", shape)
 
 
 def _layer_name(place: list[str], layer: str) -> str:
