@@ -13,6 +13,8 @@ import numpy as np
 from creps_jax.interop import weights
 from creps_jax.interop.official import Arrays
 
+EPSILON = 1e-3  # Of batch normalisation, in all networks here.
+
 # Gives an entry, float32, by its name and the shape that it has in Flax.
 Entry = Callable[[str, tuple[int, ...]], np.ndarray]
 
@@ -44,6 +46,27 @@ def load(
     return jax.tree_util.tree_map_with_path(
         lambda at, shape: jnp.asarray(variable(entry, [key.key for key in at], shape.shape)), shapes
     )
+
+
+def with_norm(
+    entry: Entry, convolution: str, norm: str, part: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """The 'kernel' or 'bias' of a convolution with the batch normalisation after it.
+
+    norm(conv(x)) = gain (conv(x) - mean) + offset, where gain = scale / sqrt(variance + epsilon).
+
+    Args:
+      convolution, norm: the beginnings of their entries' names.
+      shape: of the part.
+    """
+    scale, offset, mean, variance = (
+        entry(f"{norm}.{name}", shape[-1:])
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    gain = scale / np.sqrt(variance + np.float32(EPSILON))
+    if part == "bias":
+        return offset - mean * gain
+    return entry(f"{convolution}.weight", shape) * gain
 
 
 def _entry(

@@ -28,7 +28,6 @@ URL = (
 )
 SIDE_PX = 299  # of what the network sees
 CLASSES = 1008
-EPSILON = 1e-3  # of batch normalisation
 
 Kernel = tuple[int, int]
 POINT: Kernel = (1, 1)
@@ -238,17 +237,9 @@ def load(path: str | os.PathLike) -> tuple[InceptionV3, dict[str, Any]]:
 
 
 def _variable(entry: entries.Entry, path: list[str], shape: tuple[int, ...]) -> np.ndarray:
-    """A kernel or bias, by its path in the tree.
-
-    norm(conv(x)) = gain (conv(x) - mean) + offset, where gain = scale / sqrt(variance + epsilon).
-    """
+    """A kernel or bias, by its path in the tree."""
     _, *place, part = path
     if place == ["fc"]:
         return entry("fc.weight", shape)
     name = ".".join(place)
-    scale, offset, mean, variance = (
-        entry(f"{name}.bn.{of_norm}", shape[-1:])
-        for of_norm in ("weight", "bias", "running_mean", "running_var")
-    )
-    gain = scale / np.sqrt(variance + np.float32(EPSILON))
-    return entry(f"{name}.conv.weight", shape) * gain if part == "kernel" else offset - mean * gain
+    return entries.with_norm(entry, f"{name}.conv", f"{name}.bn", part, shape)

@@ -203,7 +203,8 @@ def _on_all(mesh: Mesh, kind: str, array: np.ndarray) -> jax.Array:
 def painter(generator: Generator, mesh: Mesh, samples: tuple[int, int]) -> Any:
     """variables, ws [n, num_ws, w_dim], y [n, H], x [n, W] -> uint8 [n, h, w, channels].
 
-    A pixel is the mean of so many samples, H = h down, W = w across. n / devices on each device, some at a time; all images on every device in the end.
+    A pixel is the mean of so many samples, H = h down, W = w across. n / devices are painted on
+    each device, some at a time; all images are on every device in the end.
     """
     whole, split = (sharding.PARTITION_SPECS[kind] for kind in ("state", "grid"))
 
