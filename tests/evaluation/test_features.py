@@ -51,7 +51,7 @@ def test_grey_images_are_seen_as_three_equal_channels(network):
 
 
 def test_weights_that_are_others_are_named(tmp_path):
-    arrays = {k: np.asarray(a) for k, a in weights.read_arrays(features._installed()).items()}
+    arrays = {k: np.asarray(a) for k, a in weights.read_arrays(features.installed()).items()}
     for changes, message in (
         ({"_fc.bias": np.zeros(3, np.float32)}, r"_fc.bias has shape \(3,\), expected \(1000,\)"),
         ({"_fc.bias": None}, "_fc.bias is missing"),

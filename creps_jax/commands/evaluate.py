@@ -1,0 +1,152 @@
+"""`creps evaluate`: how good and how consistent a network's images are."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from creps_jax import disk, places
+from creps_jax.options import (
+    Truncation,
+    argument_errors,
+    check_range,
+    check_truncation,
+    one_line_errors,
+    option,
+    parse_size,
+    require_train_extra,
+)
+from creps_jax.progress import progress
+
+QUICK = 2000
+
+
+def evaluate(
+    workdir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Workdir of a run, or the folder of one checkpoint; also gs://..."
+        ),
+    ] = None,
+    fakes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="A set of images in the place of a run: folder:DIR, zip:FILE, tfds:NAME, ...",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="fd_lite, kd_lite, precision_lite, ..., of features that pip installs; fid, kid, "
+            "is, precision, ..., fid_clean, ... of Inception's; self_ssim, eq_t, eq_r, eq_z, "
+            "sticking, aliasing, ppl, which need none. See docs/evaluation.md."
+        ),
+    ] = "fd_lite,kd_lite",
+    reals: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Real images. [default: what the run trained on]"),
+    ] = None,
+    images: Annotated[
+        int, typer.Option(help="Fakes; reals are all that there are, 50,000 at most.")
+    ] = 50_000,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"At most {QUICK} fakes and {QUICK} reals.")
+    ] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEIGHTxWIDTH",
+            help="Size of the images, px; fakes are painted, reals brought to it. [default: of "
+            "the training images]",
+        ),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEIGHTxWIDTH", help="Part of each image, at random. [default: all of it]"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the first fake, and of windows.")] = 0,
+    truncation: Truncation = 1.0,
+    inception: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="pt_inception-2015-12-05-6726825d.pth, for fid and the like. [default: it is "
+            "downloaded once]",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="The figures, and what they are of.")
+    ] = None,
+) -> None:
+    """Print figures of a network: how far its images are from real ones, how they keep at scales.
+
+    A line for each metric: its name, its figure, and the interval that holds it with 95 % over
+    other images. Figures are the same each time and on any number of devices; stopped, the same
+    command goes on.
+
+    Example: creps evaluate --workdir=runs/demo --metrics=fd_lite,kd_lite --images=2000
+    """
+    with option("--workdir"):
+        if (workdir is None) == (fakes is None):
+            raise ValueError("give --workdir, or --fakes with --reals and --size")
+        folder = None if workdir is None else places.path(workdir)
+        require_train_extra("grain")
+    with option("--size"):
+        frame = None if size is None else parse_size(size)
+    with option("--window"):
+        part = None if window is None else parse_size(window)
+    with option("--images"):
+        check_range(images, 2, 10**7)
+    with option("--seed"):
+        check_range(seed, 0, 2**32 - images)
+    with option("--truncation"):
+        check_truncation(truncation)
+    with option("--inception"):
+        weights = None if inception is None else disk.local_path(inception)
+    with option("--out"):
+        file = None if out is None else places.path(out)
+
+    from creps_jax import devices
+    from creps_jax.evaluation.evaluating import evaluate
+    from creps_jax.evaluation.metrics import BEST, parse
+
+    devices.cache_compilations()
+    with option("--metrics"):
+        names = parse(metrics)
+    full = devices.memory_errors(devices.FOR_PAINTING)
+    with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
+        devices.check()
+        with argument_errors(inception="--inception"):
+            figures = evaluate(
+                names,
+                folder,
+                fakes,
+                reals,
+                min(images, QUICK) if quick else images,
+                QUICK if quick else 50_000,
+                frame,
+                part,
+                seed,
+                truncation,
+                weights,
+                shown,
+            )
+    if file:
+        told = {
+            "of": workdir or fakes,
+            "reals": reals or "of the run",
+            "images": images,
+            "size": frame,
+            "window": part,
+            "seed": seed,
+            "truncation": truncation,
+            "figures": {name: figure._asdict() for name, figure in figures.items()},
+        }
+        with one_line_errors(OSError):
+            places.write_whole(file, (json.dumps(told, indent=2) + "\n").encode())
+    for name, (value, low, high) in figures.items():
+        typer.echo(f"{name} {value:.6g}  95% {low:.6g} to {high:.6g}, {BEST[name]} is better")
