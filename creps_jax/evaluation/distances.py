@@ -129,7 +129,8 @@ def _check_count(fakes: Array, reals: Array, least: int) -> None:
 
 
 def _polynomial(x: Array, y: Array) -> Array:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    base = x @ y.T / x.shape[1] + 1
+    return base * base * base  # NumPy's ** 3 takes ten times as long.
 
 
 def _mean_of_others(similarity: Array) -> Array:

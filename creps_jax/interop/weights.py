@@ -117,7 +117,7 @@ class _Archive(io.FileIO):
     def read(self, size: int | None = -1, /) -> Any:
         """The next bytes."""
         if size is not None and size > self.most:
-            raise ValueError("is a zip with too many members")
+            raise ValueError(f"is a zip whose list of members has {size:,} bytes")
         return super().read(size)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from creps_jax.interop import weights
+from creps_jax.interop import pickles, weights
 from experiments import official_files
 from experiments.official_files import (
     Call,
@@ -307,6 +307,12 @@ def test_what_a_module_does_not_save_is_not_read(tmp_path):
     state["device"] = Call(Name("torch.device"), ("cuda", 0))
     state["_non_persistent_buffers_set"] = Call(Name("builtins.set"), (["w_avg"],))
     assert read(tmp_path, dumps({"G": module})).networks["G"].keys() == {"synthesis.a"}
+
+
+def test_long_texts_count_as_opcodes(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickles, "MAX_OPCODES", 20)
+    refuses(tmp_path, dumps({"a": "b" * 6400}), "more than 20 opcodes, or texts as long")
+    refuses(tmp_path, dumps({"a": "b" * 64}), "no entries G/")
 
 
 def test_what_needs_more_memory_than_there_is_says_so(tmp_path, monkeypatch):
