@@ -61,6 +61,8 @@ def get_config() -> ml_collections.ConfigDict:
     recipe.ema_kimg = placeholder(float)  # half-life of G's EMA; None: batch * 10/32
     # largest half-life, of the images seen; None: 0.05; fine-tuning: no limit
     recipe.ema_rampup = placeholder(float)
+    # keep two power-function averages of G, of which those of any length are made
+    recipe.power_averages = False
     recipe.freeze_d = 0  # D's first layers that do not learn: 1, then 3 a block
 
     config.augment = augment = ml_collections.ConfigDict()

@@ -106,6 +106,9 @@ class RecipeConfig:
     ema_rampup: float | None = field(
         None, "largest half-life, of the images seen; None: 0.05; fine-tuning: no limit", at_least=0
     )
+    power_averages: bool = field(
+        False, "keep two power-function averages of G, of which those of any length are made"
+    )
     freeze_d: int = field(0, "D's first layers that do not learn: 1, then 3 a block", at_least=0)
 
 

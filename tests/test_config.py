@@ -66,6 +66,7 @@ def base_config():
             "w_avg_decay": 0.998,
             "ema_kimg": None,
             "ema_rampup": 0.05,
+            "power_averages": False,
             "freeze_d": 0,
         },
         "augment": {"kind": "ada", "p": 0.1, "target": 0.6, "interval": 4, "kimg": 500.0},

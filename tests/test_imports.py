@@ -13,7 +13,17 @@ ROOT = pathlib.Path(creps_jax.__file__).parent
 
 # Of ours, a part may import itself, these, and what may be imported by anybody. A module belongs
 # to the part with the longest name that it begins with; one that belongs to none has no arrows.
-RECIPE = ("losses", "augment", "draws", "state", "optimizer", "layout", "phases", "step")
+RECIPE = (
+    "averages",
+    "losses",
+    "augment",
+    "draws",
+    "state",
+    "optimizer",
+    "layout",
+    "phases",
+    "step",
+)
 STEP = tuple(f"training.{name}" for name in RECIPE)
 # The program around it.
 PROGRAM = ("dry_run", "finetune", "loop", "profile", "run")

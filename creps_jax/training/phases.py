@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from creps_jax import sharding
 from creps_jax.config import RecipeConfig
 from creps_jax.model.generator import repeat_w
-from creps_jax.training import losses
+from creps_jax.training import averages, losses
 from creps_jax.training.augment import Amounts, augment
 from creps_jax.training.draws import Fakes, Streams
 from creps_jax.training.layout import (
@@ -346,7 +346,10 @@ def finish(task: Task, state: TrainState, *_: Any) -> tuple[TrainState, Metrics]
         generator["params"], state.g_ema["params"], step_size=1.0 - beta
     )
     g_ema = {**generator, "params": params}
-    state = state.replace(step=state.step + 1, g_ema=g_ema)
+    power = state.power_averages
+    if recipe.power_averages:
+        power = averages.moved(power, generator["params"], state.step + 1)
+    state = state.replace(step=state.step + 1, g_ema=g_ema, power_averages=power)
     metrics = {"w_avg/norm": jnp.linalg.norm(generator["statistics"]["mapping"]["w_avg"])}
     if task.augment:
         metrics["augment/p"] = state.augment.p
@@ -391,7 +394,7 @@ PHASES = (
     Phase(
         "finish",
         interval=lambda recipe: 1,
-        changes=("step", "g_ema", "augment"),
+        changes=("step", "g_ema", "power_averages", "augment"),
         draws=lambda streams: None,
         function=finish,
     ),

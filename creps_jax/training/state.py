@@ -11,6 +11,7 @@ from creps_jax import rng
 from creps_jax.config import AugmentConfig, LayoutConfig, RecipeConfig
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
+from creps_jax.training.averages import EXPONENTS
 from creps_jax.training.optimizer import discriminator_optimizer, generator_optimizer
 
 Array = jax.Array
@@ -47,6 +48,7 @@ class TrainState:
     generator: Any  # variables of the generator: params, constants, statistics
     discriminator: Any  # variables of the discriminator: params
     g_ema: Any  # moving average of the generator's variables: what is rendered
+    power_averages: Any  # of its params, of the two lengths in averages.EXPONENTS; None: not kept
     g_optimizer: Any
     d_optimizer: Any
     path_length_mean: Array  # float32 []
@@ -64,6 +66,9 @@ def begin(task: Task, generator: Any, discriminator: Any) -> TrainState:
         discriminator=discriminator,
         # A copy: the state is donated to each step, and no buffer can be donated twice.
         g_ema=jax.tree.map(jnp.copy, generator),
+        power_averages=tuple(jax.tree.map(jnp.copy, generator["params"]) for _ in EXPONENTS)
+        if task.recipe.power_averages
+        else None,
         g_optimizer=g_optimizer.main.init(generator["params"]),
         d_optimizer=d_optimizer.main.init(discriminator["params"]),
         path_length_mean=zero,

@@ -68,6 +68,7 @@ TRAINED = {
     "recipe.ema_kimg": 0.1,
     "recipe.ema_rampup": 0.5,
     "recipe.freeze_d": 1,
+    "recipe.power_averages": True,
     "augment.p": 0.3,
     "augment.target": 0.0,
     "augment.interval": 5,
