@@ -85,6 +85,11 @@ def get_config() -> ml_collections.ConfigDict:
     report.grid_every_kimg = 200.0  # kimg from one grid of fakes to the next
     report.tensorboard = True  # write its events; False: TensorFlow, 520 MiB, is not imported
 
+    config.evaluate = evaluate = ml_collections.ConfigDict()
+    evaluate.metrics = ""  # as fd_lite,kd_lite (docs/evaluation.md); the first tells the best
+    evaluate.every_kimg = 200.0  # kimg from one evaluation to the next
+    evaluate.images = 10000  # fakes; reals are all that there are, 50,000 at most
+
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
     checkpoint.every_kimg = 40.0  # kimg from one checkpoint to the next
     checkpoint.keep = 3  # newest ones kept; if one is damaged the one before is used

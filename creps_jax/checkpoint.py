@@ -96,6 +96,7 @@ class Checkpoints:
         data: dict,
         config: dict,
         good_until: int | None = None,
+        best: int | None = None,
     ) -> None:
         """Starts to save `step`; returns once the arrays are copied: they may be donated then.
 
@@ -109,6 +110,8 @@ class Checkpoints:
             config: the run's whole config, nested dicts of JSON values.
             good_until: if given, the run is in trouble since this step, and the newest checkpoint
                 up to it is kept as well.
+
+            best: if given, the step of a checkpoint that is kept as well.
 
         Raises:
             ValueError: there is a checkpoint of this step already.
@@ -126,7 +129,7 @@ class Checkpoints:
         )
         with _disk_errors(folder):
             self._orbax.save(folder, args=items, force=True)
-        self._pending = self._background.submit(self._finish, folder, good_until)
+        self._pending = self._background.submit(self._finish, folder, good_until, best)
 
     def folder(self, until: int | None) -> Path | None:
         """Returns the newest checkpoint, or the newest up to a step; None if there is none."""
@@ -203,7 +206,15 @@ class Checkpoints:
         if pending is not None:
             pending.result()
 
-    def _finish(self, folder: Path, good_until: int | None) -> None:
+    def wait(self) -> None:
+        """Returns once the save in progress has ended, and raises the error that it met, if any.
+
+        Raises:
+            OSError: the disk fails, or is full.
+        """
+        self._wait()
+
+    def _finish(self, folder: Path, good_until: int | None, best: int | None) -> None:
         """Sums the written files, makes a checkpoint of them and deletes the oldest ones."""
         with _disk_errors(folder):
             self._orbax.wait_until_finished()
@@ -213,7 +224,7 @@ class Checkpoints:
         folders = self._commits.folders()
         good = None if good_until is None else _newest(folders, good_until)
         for old in folders[: -self._keep]:
-            if old != good:
+            if old != good and old.name != str(best):
                 self._commits.delete(old)
 
     def _set_damaged_aside(self) -> None:

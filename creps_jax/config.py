@@ -154,6 +154,15 @@ class ReportConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """What a run measures of its average generator, and when."""
+
+    metrics: str = field("", "as fd_lite,kd_lite (docs/evaluation.md); the first tells the best")
+    every_kimg: float = field(200.0, "kimg from one evaluation to the next")
+    images: int = field(10_000, "fakes; reals are all that there are, 50,000 at most", at_least=12)
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
     """When a run saves."""
 
@@ -193,6 +202,7 @@ class RunConfig:
     augment: AugmentConfig | None  # None: no augmentation
     layout: LayoutConfig
     report: ReportConfig
+    evaluate: EvaluateConfig
     checkpoint: CheckpointConfig
     guard: GuardConfig
 
@@ -216,6 +226,7 @@ SECTIONS: dict[str, tuple[type, ...]] = {
     "augment": (AugmentConfig,),
     "layout": (LayoutConfig,),
     "report": (ReportConfig,),
+    "evaluate": (EvaluateConfig,),
     "checkpoint": (CheckpointConfig,),
     "guard": (GuardConfig,),
 }
@@ -229,7 +240,7 @@ FIELDS: dict[str, dataclasses.Field] = {
 
 # What may change when a run is continued: it changes no number of the training, or, where sums
 # are taken in another order, its rounding.
-_FREE_SECTIONS = ("layout.", "report.", "checkpoint.", "guard.")
+_FREE_SECTIONS = ("layout.", "report.", "evaluate.", "checkpoint.", "guard.")
 _FREE = {"deterministic", "total_kimg", "data.max_megapixels", "data.threads", "data.workers"}
 MAY_CHANGE = frozenset(x for x in FIELDS if x in _FREE or x.startswith(_FREE_SECTIONS))
 
@@ -272,6 +283,7 @@ def parse(config: Any) -> RunConfig:
         "augment": None if f["augment.kind"] == "none" else AugmentConfig(**given["augment"]),
         "layout": LayoutConfig(**given["layout"]),
         "report": ReportConfig(**given["report"]),
+        "evaluate": EvaluateConfig(**given["evaluate"]),
         "checkpoint": CheckpointConfig(**given["checkpoint"]),
         "guard": GuardConfig(**given["guard"]),
     }

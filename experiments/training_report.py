@@ -64,7 +64,8 @@ def main() -> None:
     workdir, out = arguments.workdir, arguments.out
     out.mkdir(parents=True, exist_ok=True)
     shape = parse_saved(json.loads((workdir / "config.json").read_text())).data.shape
-    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    metrics = [line for line in lines if "loss/g" in line]  # The others are of evaluations.
     reals = grid_images(workdir / "reals.png", *shape)
     distances = [
         (float(p.stem.split("_")[1]), sliced_wasserstein(grid_images(p, *shape), reals))

@@ -72,6 +72,7 @@ def base_config():
         "augment": {"kind": "ada", "p": 0.1, "target": 0.6, "interval": 4, "kimg": 500.0},
         "layout": {"row": 1, "column": 1, "microbatches": 1, "pixel_strips": 1},
         "report": {"every_kimg": 4.0, "grid_every_kimg": 200.0, "tensorboard": True},
+        "evaluate": {"metrics": "", "every_kimg": 200.0, "images": 10_000},
         "checkpoint": {"every_kimg": 400.0, "keep": 3},
         "guard": {"patience_kimg": 200.0},
     }

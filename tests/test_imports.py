@@ -26,7 +26,7 @@ RECIPE = (
 )
 STEP = tuple(f"training.{name}" for name in RECIPE)
 # The program around it.
-PROGRAM = ("dry_run", "finetune", "loop", "profile", "run")
+PROGRAM = ("dry_run", "figures", "finetune", "loop", "profile", "run")
 # Of data, what a run needs: all but the preparation.
 READING = (
     "data.sources",

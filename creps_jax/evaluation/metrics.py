@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax.data.hosts import ALONE, Hosts
-from creps_jax.evaluation import consistency, distances
+from creps_jax.evaluation import consistency, distances, features
 from creps_jax.evaluation.extraction import Features, features_of, kept_in
 from creps_jax.evaluation.networks import Network
 from creps_jax.evaluation.sets import Fakes, Images
@@ -90,6 +90,12 @@ def parse(text: str) -> tuple[str, ...]:
 def networks_of(metrics: Sequence[str]) -> set[str]:
     """The networks that the metrics need."""
     return {group.network for group in DISTANCES if group.best.keys() & set(metrics)}
+
+
+def check_installed(metrics: Sequence[str]) -> None:
+    """Raises ValueError, which says what to install, if the metrics need what is missing."""
+    if "lite" in networks_of(metrics):
+        features.installed()
 
 
 def measure(

@@ -61,12 +61,14 @@ def import_file(
 
 def _check_out(out: Path) -> None:
     """Raises ValueError for a folder that no checkpoint can be written into, or should be."""
-    for folder in (out, *out.parents):
-        holder = folder.parent if folder.name == "checkpoints" else out
-        if is_there_any(holder):
-            raise ValueError(f"{holder} holds checkpoints already; give another folder")
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder} is a file; give a folder")
+    above = [out, *out.parents]
+    for run in (out, *(folder.parent for folder in above if folder.name == "checkpoints")):
+        if is_there_any(run):
+            raise ValueError(f"{run} holds checkpoints already; give another folder")
+    if not places.is_in_bucket(out):
+        there = next(folder for folder in above if folder.exists())
+        if not there.is_dir():
+            raise ValueError(f"{there} is a file; give a folder")
 
 
 def _converted(

@@ -9,10 +9,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from creps_jax import rng, sharding
-from creps_jax.training import determinism, phases, programs, samples
+from creps_jax.training import determinism, figures, phases, programs, samples
 from creps_jax.training.report import Reporter
 from creps_jax.training.requests import requests_blocked, stop_requests
-from creps_jax.training.run import Run, save
+from creps_jax.training.run import Run, keep
 from creps_jax.training.state import Task
 from creps_jax.training.step import train_step
 
@@ -31,16 +31,9 @@ class Action(NamedTuple):
         return stopped and self.at_stop
 
 
-def evaluate(run: Run, reporter: Reporter) -> None:
+def draw_grid(run: Run, reporter: Reporter) -> None:
     """Writes a grid of fakes."""
     reporter.image("fakes", run.step, samples.fakes(run.task, run.state.g_ema))
-
-
-def keep(run: Run, reporter: Reporter) -> None:
-    """Saves the run, unless it has not trained since."""
-    if run.step != run.last_saved:
-        reporter.check_losses(run.step)
-        save(run)
 
 
 @rng.pinned()
@@ -58,17 +51,19 @@ def train(run: Run, more: Sequence[Action] = ()) -> bool:
       Diverged: the run is not worth going on with; the last good checkpoint is kept, and named.
     """
     config, begun = run.config, run.step
-    actions = (
-        *more,
-        Action(config.steps(config.report.grid_every_kimg), evaluate),
-        Action(config.steps(config.checkpoint.every_kimg), keep, at_stop=True),
-    )
     blocked = requests_blocked if config.data.workers else contextlib.nullcontext
     reporter = Reporter(run.workdir, run.raw_config, config, run.step, run.guard)
     # Of several processes, JAX takes the requests.
     requests = stop_requests() if jax.process_count() == 1 else contextlib.nullcontext([])
     lock = run.lock or contextlib.nullcontext()
     with requests as received, lock, contextlib.closing(run.batches), run.checkpoints, reporter:
+        measure = figures.measuring(run, lambda: bool(received))
+        actions = (
+            *more,
+            *([Action(config.steps(config.evaluate.every_kimg), measure)] if measure else []),
+            Action(config.steps(config.report.grid_every_kimg), draw_grid),
+            Action(config.steps(config.checkpoint.every_kimg), keep, at_stop=True),
+        )
         if run.step == 0 and jax.process_index() == 0:
             reporter.image("reals", 0, samples.reals(run.source, config.data.shape))
         if run.step < config.total_steps:
@@ -83,6 +78,7 @@ def train(run: Run, more: Sequence[Action] = ()) -> bool:
                 run.step - begun
             )
             for action in actions:
+                stopped = stopped or bool(received)  # Meanwhile: it is saved then, at this step.
                 if action.is_due(run, stopped):
                     with reporter.pause():
                         action.do(run, reporter)

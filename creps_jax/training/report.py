@@ -225,13 +225,26 @@ class Reporter:
                 _log.warning("%s.", warning)
         self._start_interval()
 
-    def _write(self, step: int, kimg: float, scalars: dict[str, float]) -> None:
+    def _append(self, line: dict[str, float]) -> None:
         with disk.naming(self._workdir / METRICS):
-            self._metrics_file.write(json.dumps({"step": step, "kimg": kimg, **scalars}) + "\n")
+            self._metrics_file.write(json.dumps(line) + "\n")
             self._metrics_file.flush()
+
+    def _write(self, step: int, kimg: float, scalars: dict[str, float]) -> None:
+        self._append({"step": step, "kimg": kimg, **scalars})
         if self._events:
             self._events.write(lambda writer: writer.write_scalars(step, scalars))
         print(progress_line(step, kimg, self._config, scalars), flush=True)
+
+    def figures(self, step: int, figures: dict[str, float]) -> None:
+        """Write what an evaluation gave to metrics.jsonl and TensorBoard, as figures/<name>."""
+        if not self._writes:
+            return
+        kimg = step * self._config.recipe.batch_size / 1000
+        scalars = {f"figures/{name}": value for name, value in figures.items()}
+        self._append({"step": step, "kimg": kimg, **scalars})
+        if self._events:
+            self._events.write(lambda writer: writer.write_scalars(step, scalars))
 
     def image(self, name: str, step: int, picture: np.ndarray) -> None:
         """Write a grid, uint8 [h, w, c], as <name>.png or <name>_<kimg>.png, and to TensorBoard."""

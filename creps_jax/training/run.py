@@ -17,11 +17,12 @@ from creps_jax.config import MAY_CHANGE, RunConfig, parse
 from creps_jax.data.hosts import Hosts
 from creps_jax.data.pipeline import BatchIterator, make_iterator
 from creps_jax.data.sources import Source, open_source
+from creps_jax.evaluation import metrics
 from creps_jax.interop import initial
 from creps_jax.training import exchange, memory, programs
 from creps_jax.training.finetune import with_initial_weights
 from creps_jax.training.guards import Guard
-from creps_jax.training.report import check_installed, device_line
+from creps_jax.training.report import Reporter, check_installed, device_line
 from creps_jax.training.state import Task, TrainState, init_state
 from creps_jax.training.task import compute_dtype, make_task, with_fixed_precision
 
@@ -43,6 +44,8 @@ class Run:
     state: TrainState
     step: int
     last_saved: int | None  # step of the newest checkpoint
+    evaluated: int  # step of the last evaluation
+    best: dict[str, Any] | None  # step, metric and value of the best evaluation
     guard: Guard
 
 
@@ -65,6 +68,7 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
     except ValueError as error:
         raise ValueError(f"--workdir: {error}") from error
     config = parse(raw_config)
+    check_metrics(config.evaluate.metrics)
     if config.report.tensorboard and not places.is_in_bucket(workdir):
         check_installed()
     dtype = compute_dtype(config.precision, jax.default_backend())
@@ -79,6 +83,15 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
         run = begin_or_continue(raw_config, config, workdir, lock)
         released_on_error.pop_all()  # From here on the run holds the lock.
     return run
+
+
+def check_metrics(names: str) -> None:
+    """Raises ValueError if evaluate.metrics names what is no metric, or needs what is missing."""
+    try:
+        if names:
+            metrics.check_installed(metrics.parse(names))
+    except ValueError as error:
+        raise ValueError(f"evaluate.metrics={names!r}: {error}") from error
 
 
 def begin_or_continue(
@@ -102,7 +115,7 @@ def begin_or_continue(
     source, batches = open_data(config, workdir)
     counts = np.asarray(source.label_counts)
     task = make_task(config, tuple((counts / max(counts.sum(), 1)).tolist()))
-    reported, troubles = 0, {}
+    data: dict[str, Any] = {"reported": 0, "troubles": {}}
     if last_saved is None:
         print(f"A new run in {workdir}: {len(source)} images.", flush=True)
         layout = sharding.named(task.mesh, "state")
@@ -114,7 +127,6 @@ def begin_or_continue(
         state, data = restore(checkpoints, last_saved, task)
         check_images(config, source, last_saved, data)
         batches.set_state(data["iterator"])
-        reported, troubles = data["reported"], data["troubles"]
     adaptive = config.augment is not None and config.augment.adaptive
     return Run(
         raw_config,
@@ -128,7 +140,11 @@ def begin_or_continue(
         state,
         last_saved or 0,
         last_saved,
-        Guard(config.steps(config.guard.patience_kimg), adaptive, reported, troubles),
+        data.get("evaluated", 0),
+        data.get("best"),
+        Guard(
+            config.steps(config.guard.patience_kimg), adaptive, data["reported"], data["troubles"]
+        ),
     )
 
 
@@ -210,11 +226,21 @@ def save(run: Run) -> None:
             "fingerprint": run.source.fingerprint,
             "reported": run.guard.reported,
             "troubles": run.guard.since,
+            "evaluated": run.evaluated,
+            "best": run.best,
         },
         config=run.raw_config,
         good_until=run.guard.good_until,
+        best=run.best and run.best["step"],
     )
     run.last_saved = run.step
+
+
+def keep(run: Run, reporter: Reporter) -> None:
+    """Saves the run, unless it has not trained since."""
+    if run.step != run.last_saved:
+        reporter.check_losses(run.step)
+        save(run)
 
 
 def what_is_left(run: Run) -> str:

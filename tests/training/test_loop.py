@@ -13,6 +13,7 @@ import shutil
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +24,8 @@ from creps_jax import cli, sharding
 from creps_jax.checkpoint import Checkpoints, load_ema, load_generator
 from creps_jax.commands import train
 from creps_jax.config import FIELDS, MAY_CHANGE
+from creps_jax.evaluation import extraction, networks
+from creps_jax.evaluation.networks import Network
 from creps_jax.fields import flatten
 from creps_jax.interop import initial
 from creps_jax.training import determinism, programs
@@ -31,6 +34,7 @@ from creps_jax.training.requests import requests_blocked, stop_requests
 from creps_jax.training.run import prepare, save
 from creps_jax.training.state import init_state
 from experiments import official_files
+from experiments.kill_hunt import arrays as arrays_of
 from experiments.kill_hunt import same
 from tests.helpers.publishers import COUNT, PUBLISH
 
@@ -76,6 +80,9 @@ TRAINED = {
     "report.every_kimg": 0.016,
     "report.grid_every_kimg": 0.016,
     "report.tensorboard": False,
+    "evaluate.metrics": "ppl",
+    "evaluate.every_kimg": 1.0,
+    "evaluate.images": 12,
     "checkpoint.every_kimg": 0.016,
     "checkpoint.keep": 2,
     "guard.patience_kimg": 1.0,
@@ -117,8 +124,16 @@ def finish(workdir, changes=()):
     assert train.run(config_of(TRAINED | dict(changes)), workdir, is_dry=False, profiles=False)
 
 
-def metrics_of(workdir):
+def lines_of(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def metrics_of(workdir):
+    return [line for line in lines_of(workdir) if "loss/g" in line]
+
+
+def figures_of(workdir):
+    return [line for line in lines_of(workdir) if "loss/g" not in line]
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +167,9 @@ def test_a_run_of_other_values_trains_and_paints(trained):
 def test_what_may_change_changes_when_a_run_continues(trained):
     others = {"total_kimg": 0.032, "guard.patience_kimg": 2.0, "checkpoint.keep": 3}
     others |= {f"{name}_kimg": 0.032 for name in ("report.every", "checkpoint.every")}
+    others |= {
+        f"evaluate.{k}": v for k, v in {"metrics": "", "every_kimg": 2.0, "images": 13}.items()
+    }
     others |= {"deterministic": False, "report.grid_every_kimg": 0.032, "report.tensorboard": True}
     others |= {"data.threads": 2, "data.workers": 1, "data.max_megapixels": 200.0, **LAYOUT}
     assert others.keys() == MAY_CHANGE
@@ -237,6 +255,93 @@ def test_tensorboard_has_the_scalars_and_the_grids(longer):
     assert {"reals", "fakes"} <= set(events.Tags()["tensors"])
 
 
+# What a run measures of itself.
+
+MEASURED = {"evaluate.metrics": "fd_lite", "evaluate.every_kimg": STEP_KIMG, "evaluate.images": 20}
+
+
+@contextlib.contextmanager
+def seeing(folder):
+    """Parts of 8 images, of which a small network sees the means; yields what is seen."""
+    starts, whole = [], extraction._seen
+
+    def counted(images, *inputs):
+        starts.append((type(images).__name__, inputs[3]))
+        return whole(images, *inputs)
+
+    means = Network("means", see, np.eye(1, dtype=np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setattr(extraction, "PART", 8)
+        patch.setattr(networks, "lite", lambda: means)
+        patch.setattr(extraction, "_seen", counted)
+        yield starts
+
+
+def see(variables, images):
+    return {"features": images.astype(jnp.float32).mean(axis=(1, 2)) @ variables}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A run of four steps with an evaluation after each, and what was seen."""
+    folder = tmp_path_factory.mktemp("measured")
+    with seeing(folder / "cache") as seen:
+        finish(folder / "run", {**steps(4), **MEASURED})
+    return folder / "run", seen
+
+
+def test_figures_are_in_the_logs_and_the_best_is_kept_and_named(measured, longer):
+    run, seen = measured
+    (step, arrays, _), (same_step, others, _) = map(arrays_of, (run, longer))
+    assert step == same_step and all(map(np.array_equal, arrays, others))
+    found = figures_of(run)
+    assert [line["step"] for line in found] == [1, 2, 3, 4]
+    for line in found:
+        low, value, high = (line[f"figures/fd_lite{end}"] for end in ("/low", "", "/high"))
+        assert low <= value <= high
+    values = [line["figures/fd_lite"] for line in found]
+    best = json.loads((run / "best.json").read_text())
+    assert best["metric"] == "fd_lite" and best["value"] == min(values)
+    assert best["step"] == 1 + values.index(min(values))
+    load_generator(run / best["checkpoint"])
+    kept = {int(p.name) for p in (run / "checkpoints").glob("[0-9]*")}
+    # The guard may keep the first, too: after four steps D hardly tells reals from fakes.
+    assert kept - {0} == {3, 4, best["step"]}
+    assert seen.count(("Reals", 0)) == 1 and seen.count(("Fakes", 16)) == 4
+
+
+def test_a_stop_in_an_evaluation_loses_nothing(measured, tmp_path, monkeypatch, capsys):
+    changes, run, write = {**steps(4), **MEASURED}, tmp_path / "run", extraction._write
+
+    def stop_once(path, features):
+        write(path, features)
+        if seen.count(("Fakes", 8)) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with seeing(tmp_path / "cache") as seen:
+        monkeypatch.setattr(extraction, "_write", stop_once)
+        assert not train.run(config_of(TRAINED | changes), run, is_dry=False, profiles=False)
+        output = capsys.readouterr().out
+        assert re.search(
+            r"kimg 0.016  fd_lite \S+ \(.*\)  the best; took \S+s, every 0.016", output
+        )
+        assert "Stopped in an evaluation" in output
+        assert [line["step"] for line in figures_of(run)] == [1]
+        assert max(int(p.name) for p in (run / "checkpoints").glob("[0-9]*")) == 2
+        monkeypatch.setattr(extraction, "_write", write)
+        finish(run, changes)
+    assert same(run, measured[0]) and figures_of(run) == figures_of(measured[0])
+    # Of the second evaluation the third part was begun before the stop.
+    assert [seen.count(("Fakes", start)) for start in (0, 8, 16)] == [4, 4, 5]
+
+
+def test_metrics_that_are_none_are_refused_at_once(tmp_path):
+    for names, message in (("fd", "'fd' is no metric; there are fd_lite"), ("fid,", "'' is no")):
+        with pytest.raises(ValueError, match=f"evaluate.metrics='{names}': {message}"):
+            prepare(config_of(TRAINED | {"evaluate.metrics": names}), tmp_path / "run")
+
+
 def test_a_finished_run_says_so_and_compiles_nothing(trained, capsys):
     finish(trained)
     output = capsys.readouterr().out
@@ -285,7 +390,7 @@ def test_a_workdir_in_use_and_changed_images_are_errors(tmp_path):
 def test_a_run_whose_augmentation_runs_away_ends_and_keeps_what_was_good(tmp_path, capsys, caplog):
     # Once D tells reals from fakes, p rises by 1.6 after the tenth step.
     changes = {"total_kimg": 30 * STEP_KIMG, "report.grid_every_kimg": 1.0}
-    changes["checkpoint.every_kimg"] = 2 * STEP_KIMG
+    changes |= {"checkpoint.every_kimg": 2 * STEP_KIMG, "evaluate.metrics": ""}
     impatient = changes | {"guard.patience_kimg": 5 * STEP_KIMG}
     finish(tmp_path, changes | steps(8))
     end = r"Error: for 5 steps p of .* Its checkpoint of step 10 .*--config.init_from="
