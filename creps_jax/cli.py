@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from creps_jax import __version__, console, places
+from creps_jax.commands.average import average
 from creps_jax.commands.build import build
 from creps_jax.commands.dataset import dataset
 from creps_jax.commands.evaluate import evaluate
@@ -26,6 +27,7 @@ app.command()(video)
 app.command()(dataset)
 app.command()(build)
 app.command()(evaluate)
+app.command()(average)
 app.command("import")(import_)
 app.command()(export)
 

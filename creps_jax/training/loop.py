@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from creps_jax import rng, sharding
-from creps_jax.training import determinism, figures, phases, programs, samples
+from creps_jax.training import determinism, figures, phases, programs, samples, snapshots
 from creps_jax.training.report import Reporter
 from creps_jax.training.requests import requests_blocked, stop_requests
 from creps_jax.training.run import Run, keep
@@ -57,10 +57,12 @@ def train(run: Run, more: Sequence[Action] = ()) -> bool:
     requests = stop_requests() if jax.process_count() == 1 else contextlib.nullcontext([])
     lock = run.lock or contextlib.nullcontext()
     with requests as received, lock, contextlib.closing(run.batches), run.checkpoints, reporter:
+        evaluations = config.steps(config.evaluate.every_kimg)
         measure = figures.measuring(run, lambda: bool(received))
         actions = (
             *more,
-            *([Action(config.steps(config.evaluate.every_kimg), measure)] if measure else []),
+            *([Action(evaluations, measure)] if measure else []),
+            *([Action(evaluations, snapshots.take)] if run.task.recipe.power_averages else []),
             Action(config.steps(config.report.grid_every_kimg), draw_grid),
             Action(config.steps(config.checkpoint.every_kimg), keep, at_stop=True),
         )

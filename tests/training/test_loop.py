@@ -5,6 +5,7 @@ gives them. Those of data are tried where images are: in tests/data.
 """
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -253,6 +254,24 @@ def test_tensorboard_has_the_scalars_and_the_grids(longer):
     assert written.keys() == {line["step"] for line in metrics} == {1, 2, 3, 4}
     assert all(abs(written[line["step"]] - line["loss/g"]) < 1e-6 for line in metrics)
     assert {"reals", "fakes"} <= set(events.Tags()["tensors"])
+
+
+def test_an_average_of_any_length_is_a_checkpoint(longer, tmp_path, capsys):
+    """Of a kept one's own length it is that; tests of averages.py have the others."""
+    assert [p.name for p in (longer / "averages").iterdir()] == ["00000004.safetensors"]
+    with prepared(longer, steps(4)) as run:
+        kept = jax.device_get(run.state.power_averages)
+    close = functools.partial(np.testing.assert_allclose, atol=1e-6)
+    for sigma, average in zip((0.05, 0.1), kept, strict=True):
+        out = tmp_path / str(sigma)
+        command = "average", f"--workdir={longer}", f"--sigma={sigma}", f"--out={out}"
+        result = CliRunner().invoke(cli.app, command)
+        assert result.exit_code == 0 and "of steps up to 4" in result.output, result.output
+        jax.tree.map(close, load_ema(out)[0]["params"], average)
+    result = CliRunner().invoke(cli.app, (*command[:3], f"--out={tmp_path / '0.1'}"))
+    assert result.exit_code == 1 and "holds checkpoints already" in result.stderr
+    result = CliRunner().invoke(cli.app, (command[0], f"--workdir={tmp_path}", *command[2:]))
+    assert result.exit_code == 1 and "has no snapshots" in result.stderr
 
 
 # What a run measures of itself.

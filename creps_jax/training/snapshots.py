@@ -1,0 +1,87 @@
+"""Snapshots of a run's two power-function averages, and the average of any length from them.
+
+averages/<step>.safetensors in the workdir: G's parameters by official name, 0/... of the shorter
+average and 1/... of the longer one.
+"""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from creps_jax import places
+from creps_jax.checkpoint import Checkpoints, is_there_any, load_networks
+from creps_jax.config import parse_saved
+from creps_jax.interop import official
+from creps_jax.training.averages import EXPONENTS, Profile, exponent, weights
+from creps_jax.training.report import Reporter
+from creps_jax.training.run import Run
+
+FOLDER = "averages"
+
+
+def take(run: Run, _: Reporter) -> None:
+    """Writes the run's averages as they are, unless it is at its beginning."""
+    if run.step == 0 or jax.process_index() != 0:
+        return
+    names = official.generator_names(run.config.generator)["params"]
+    arrays = {
+        f"{i}/{name}": np.ascontiguousarray(array)
+        for i, params in enumerate(jax.device_get(run.state.power_averages))
+        for name, array in official.to_arrays(names, params).items()
+    }
+    folder = run.workdir / FOLDER
+    folder.mkdir(exist_ok=True)
+    places.write_whole(folder / f"{run.step:08d}.safetensors", safetensors.numpy.save(arrays))
+
+
+def average(workdir: str | os.PathLike, sigma: float, out: str | os.PathLike) -> int:
+    """Writes the average of a length as a checkpoint, which renders and is evaluated as any is.
+
+    Args:
+      workdir: of a run with recipe.power_averages.
+      sigma: the length, the standard deviation of the average's profile over the steps of the last
+        snapshot, as a share of them; from about 0.02 to 0.25.
+      out: a folder without checkpoints; also gs://...
+
+    Returns the step of the last snapshot.
+
+    Raises:
+      ValueError: sigma is out of range, there are no snapshots, or the folder holds checkpoints.
+      OSError: the disk fails.
+    """
+    power = exponent(sigma)
+    workdir, out = places.path(workdir), places.path(out)
+    if is_there_any(out):
+        raise ValueError(f"{out} holds checkpoints already; give another folder")
+    files = sorted((workdir / FOLDER).glob("*.safetensors"))
+    if not files:
+        raise ValueError(
+            f"{workdir / FOLDER} has no snapshots: a run takes them with "
+            "--config.recipe.power_averages=True, at its evaluations"
+        )
+    saved = load_networks(workdir)
+    config = parse_saved(saved.config)
+    profiles = [Profile(g, int(file.stem)) for file in files for g in EXPONENTS]
+    last = int(files[-1].stem)
+    parts = weights(profiles, Profile(power, last)).reshape(len(files), -1)
+    total: dict[str, np.ndarray] = {}
+    for file, shares in zip(files, parts, strict=True):  # One at a time is in memory.
+        for name, array in safetensors.numpy.load(file.read_bytes()).items():
+            i, _, entry = name.partition("/")
+            total[entry] = total.get(entry, 0.0) + shares[int(i)] * array.astype(np.float64)
+    ema = _with_params(saved.networks["G_ema"], config, total)
+    state = {"generator": ema, "discriminator": saved.networks["D"]}
+    with Checkpoints(out, keep=2) as checkpoints:
+        data = {"imported": f"{workdir}, the average of sigma={sigma} up to step {last}"}
+        checkpoints.save(last, state=state, ema=ema, data=data, config=saved.config)
+    return last
+
+
+def _with_params(variables: Any, config: Any, arrays: dict[str, np.ndarray]) -> Any:
+    names = official.generator_names(config.generator)["params"]
+    params, missing, _ = official.fitting(arrays, names, variables["params"])
+    assert not missing, missing
+    return {**variables, "params": params}
