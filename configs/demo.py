@@ -33,6 +33,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.discriminator.channel_max = 64
     config.recipe.r1_gamma = 0.05
     config.augment.kind = "none"
+    config.evaluate.metrics = "fd_lite"
+    config.evaluate.every_kimg = 6.0
+    config.evaluate.images = 500
     config.recipe.ema_kimg = 1.0
     config.report.every_kimg = 0.4
     config.report.grid_every_kimg = 2.0

@@ -270,7 +270,8 @@ def test_an_average_of_any_length_is_a_checkpoint(longer, tmp_path, capsys):
         jax.tree.map(close, load_ema(out)[0]["params"], average)
     result = CliRunner().invoke(cli.app, (*command[:3], f"--out={tmp_path / '0.1'}"))
     assert result.exit_code == 1 and "holds checkpoints already" in result.stderr
-    result = CliRunner().invoke(cli.app, (command[0], f"--workdir={tmp_path}", *command[2:]))
+    elsewhere = f"--workdir={tmp_path}", command[2], f"--out={tmp_path / 'other'}"
+    result = CliRunner().invoke(cli.app, ("average", *elsewhere))
     assert result.exit_code == 1 and "has no snapshots" in result.stderr
 
 
