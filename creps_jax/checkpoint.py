@@ -287,6 +287,7 @@ class Saved(NamedTuple):
     config: dict  # of the run
     step: int | None  # None: the folder has another name
     imported: str | None  # the file that they are from
+    figures: dict[str, float]  # of the run's last evaluation, with the step "evaluated"
 
 
 def load_networks(path: str | os.PathLike) -> Saved:
@@ -321,7 +322,10 @@ def _read_networks(folder: Path) -> Saved:
     networks = {name: tree for name, tree in networks.items() if tree is not None}
     data = _restore(folder, data=ocp.args.JsonRestore()).data
     step = int(folder.name) if folder.name.isdecimal() else None
-    return Saved(networks, config, step, data.get("imported"))
+    figures = data.get("figures", {})
+    if figures:
+        figures = {"evaluated": data["evaluated"], **figures}
+    return Saved(networks, config, step, data.get("imported"), figures)
 
 
 def _on_default_device(item: Path) -> Any:

@@ -35,7 +35,7 @@ def write(folder: Path, name: str, saved: Saved, files: list[str], picture: np.n
         "files": files,
         "licence": licence,
         **told,
-        "metrics": {},
+        "metrics": saved.figures,
         "config": saved.config,
     }
     drawn = io.BytesIO()
@@ -44,7 +44,7 @@ def write(folder: Path, name: str, saved: Saved, files: list[str], picture: np.n
     places.write_whole(folder / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
     places.write_whole(
         folder / f"{name}.md",
-        _markdown(name, files, told | {"licence": licence}, saved.config).encode(),
+        _markdown(name, files, told | {"licence": licence}, saved).encode(),
     )
 
 
@@ -81,7 +81,7 @@ def _told(saved: Saved, config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _markdown(name: str, files: list[str], told: dict[str, Any], raw_config: dict[str, Any]) -> str:
+def _markdown(name: str, files: list[str], told: dict[str, Any], saved: Saved) -> str:
     def shown(value: Any) -> str:
         if isinstance(value, dict):
             return ", ".join(f"{key} {shown(part)}" for key, part in value.items())
@@ -106,11 +106,11 @@ A CREPS generator of images of any size, exported by creps_jax {__version__}: {l
 | | |
 |---|---|
 {rows}
-| metrics | none are known |
+| metrics | {shown(saved.figures) or "none are known"} |
 
 The fields of its config:
 
 ```json
-{json.dumps(raw_config, indent=2)}
+{json.dumps(saved.config, indent=2)}
 ```
 """

@@ -84,8 +84,8 @@ def measuring(run: Run, is_stopped: Callable[[], bool]) -> Callable[[Run, Report
             return
         if folder and hosts.index == 0:
             evaluating.forget(folder, fakes, networks.values())
-        reporter.figures(run.step, flat(found))
-        run.evaluated = run.step
+        run.evaluated, run.figures = run.step, flat(found)
+        reporter.figures(run.step, run.figures)
         first = found[names[0]].value
         if run.best is None or is_better(names[0], first, run.best):
             run.best = {"step": run.step, "metric": names[0], "value": first}

@@ -45,6 +45,7 @@ class Run:
     step: int
     last_saved: int | None  # step of the newest checkpoint
     evaluated: int  # step of the last evaluation
+    figures: dict[str, float]  # that it gave
     best: dict[str, Any] | None  # step, metric and value of the best evaluation
     guard: Guard
 
@@ -141,6 +142,7 @@ def begin_or_continue(
         last_saved or 0,
         last_saved,
         data.get("evaluated", 0),
+        data.get("figures", {}),
         data.get("best"),
         Guard(
             config.steps(config.guard.patience_kimg), adaptive, data["reported"], data["troubles"]
@@ -227,6 +229,7 @@ def save(run: Run) -> None:
             "reported": run.guard.reported,
             "troubles": run.guard.since,
             "evaluated": run.evaluated,
+            "figures": run.figures,
             "best": run.best,
         },
         config=run.raw_config,

@@ -22,13 +22,14 @@ from typer.testing import CliRunner
 
 from configs import default
 from creps_jax import cli, sharding
-from creps_jax.checkpoint import Checkpoints, load_ema, load_generator
+from creps_jax.checkpoint import Checkpoints, load_ema, load_generator, load_networks
 from creps_jax.commands import train
 from creps_jax.config import FIELDS, MAY_CHANGE
 from creps_jax.evaluation import extraction, networks
 from creps_jax.evaluation.networks import Network
 from creps_jax.fields import flatten
 from creps_jax.interop import initial
+from creps_jax.interop.exporting import export_networks
 from creps_jax.training import determinism, programs
 from creps_jax.training.guards import Guard
 from creps_jax.training.requests import requests_blocked, stop_requests
@@ -311,7 +312,7 @@ def measured(tmp_path_factory):
     return folder / "run", seen
 
 
-def test_figures_are_in_the_logs_and_the_best_is_kept_and_named(measured, longer):
+def test_figures_are_in_the_logs_and_the_card_and_the_best_is_kept(measured, longer, tmp_path):
     run, seen = measured
     (step, arrays, _), (same_step, others, _) = map(arrays_of, (run, longer))
     assert step == same_step and all(map(np.array_equal, arrays, others))
@@ -328,6 +329,15 @@ def test_figures_are_in_the_logs_and_the_best_is_kept_and_named(measured, longer
     kept = {int(p.name) for p in (run / "checkpoints").glob("[0-9]*")}
     # The guard may keep the first, too: after four steps D hardly tells reals from fakes.
     assert kept - {0} == {3, 4, best["step"]}
+    saved = load_networks(run)
+    assert saved.figures == {"evaluated": 4} | {
+        name.removeprefix("figures/"): value
+        for name, value in found[-1].items()
+        if name.startswith("figures/")
+    }
+    export_networks(run, "npz", tmp_path / "a.npz")
+    assert json.loads((tmp_path / "a.npz.json").read_text())["metrics"] == saved.figures
+    assert "| metrics | evaluated 4, fd_lite 1" in (tmp_path / "a.npz.md").read_text()
     assert seen.count(("Reals", 0)) == 1 and seen.count(("Fakes", 16)) == 4
 
 
