@@ -39,7 +39,7 @@ def features_of(
     shown: Progress,
     hosts: Hosts = ALONE,
 ) -> Features | None:
-    """What the network finds in each image: arrays [n, d], float32, by name.
+    """What the network finds in each image: arrays [n, d], float64, by name.
 
     Args:
       mesh: devices that share the images; all processes must call it. Each image is seen in a
@@ -68,7 +68,9 @@ def features_of(
         parts.append(known)
     if hosts.index != 0:
         return None
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {
+        name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]
+    }
 
 
 @rng.pinned()

@@ -131,20 +131,17 @@ def measure(
     found: dict[str, Figure] = {}
     for name in needed:
         network = networks[name]
-        places = [folder and kept_in(folder, images, network) for images in (reals, fakes)]
         of_reals, of_fakes = (
-            features_of(images, network, mesh, place, shown, hosts)
-            for images, place in zip((reals, fakes), places, strict=True)
+            features_of(
+                images, network, mesh, folder and kept_in(folder, images, network), shown, hosts
+            )
+            for images in (reals, fakes)
         )
         if of_reals is None or of_fakes is None:  # Process 0 goes on.
             continue
         for group in groups:
             if group.network == name:
-                exact = [
-                    {key: array.astype(np.float64) for key, array in features.items()}
-                    for features in (of_fakes, of_reals)
-                ]
-                values = group.measure(*exact)
+                values = group.measure(of_fakes, of_reals)
                 found |= {key: figure(each, float) for key, each in values.items()}
     if hosts.index == 0 and isinstance(fakes, Fakes):
         found |= {name: _of_moves(name, fakes) for name in moved}
