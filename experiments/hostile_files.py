@@ -294,26 +294,25 @@ def _zips():
         "zip_lying": bytes(lying),
         "zip_half": bomb[: len(bomb) // 2],
         "zip_members": _listed(25_000),
-        "zip_list": _listed(360_000),
-        "zip64_list": _listed(360_000, is_64=True),
+        "zip_list": _listed(300, 60_000),
+        "zip64_list": _listed(300, 60_000, is_64=True),
         "zip_evil": zipped(Call(Name("os.system"), ("true",)), {}),
         "zip_of_nothing": b"PK\x03\x04",
     }
 
 
-def _listed(count: int, is_64: bool = False) -> bytes:
-    """A zip of empty members; if is_64, where a small number says how long its list is."""
+def _listed(count: int, remark: int = 0, is_64: bool = False) -> bytes:
+    """A zip of empty members with remarks; if is_64, one that says too little of its list first."""
     local = b"PK\x03\x04" + struct.pack("<HHHHHIIIHH", 20, *[0] * 9)
-    entry = b"PK\x01\x02" + struct.pack("<HHHHHHIIIHHHHHII", 20, 20, *[0] * 14)
-    names = (b"%06d.npy" % i for i in range(count))
-    listed = b"".join(entry[:28] + b"\x0a\x00" + entry[30:] + name for name in names)
-    sizes = count, count, len(listed), len(local)
-    if not is_64:
-        sizes = min(count, 65535), min(count, 65535), len(listed), len(local)
-        return local + listed + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, *sizes, 0)
-    end = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, *sizes)
-    end += b"PK\x06\x07" + struct.pack("<IQI", 0, len(local + listed), 1)
-    return local + listed + end + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 100, 0, 0)
+    common = struct.pack("<HHHHHHIII", 20, 20, *[0] * 7)
+    entry = b"PK\x01\x02" + common + struct.pack("<HHHHHII", 10, 0, remark, 0, 0, 0, 0)
+    listed = b"".join(entry + b"%06d.npy" % i + bytes(remark) for i in range(count))
+    end, sizes = b"", (count, count, len(listed), len(local))
+    if is_64:
+        end = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, *sizes)
+        end += b"PK\x06\x07" + struct.pack("<IQI", 0, len(local + listed), 1)
+        sizes = 1, 1, 100, 0
+    return local + listed + end + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, *sizes, 0)
 
 
 def _packed(name: str, packed: bytes, size: int) -> bytes:
