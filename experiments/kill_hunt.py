@@ -53,6 +53,7 @@ TINY = {
     "recipe.r1_interval": 8,
     "augment.kind": "ada",
     "augment.kimg": 0.1,
+    "evaluate.metrics": "",
     "report.every_kimg": BATCH_SIZE / 1000,
     "report.grid_every_kimg": 1.0,
     "report.tensorboard": False,
