@@ -10,6 +10,7 @@ half the training size also the radial power, beside that of the training size's
 
 import argparse
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,13 @@ def power(images: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     return frequencies * scale, powers.mean(axis=0) / scale**2
 
 
+def power_rows(spectra: dict[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[tables.Row]:
+    """A row for each frequency."""
+    for name, (frequencies, powers) in spectra.items():
+        for cycles, value in zip(frequencies.tolist(), powers.tolist(), strict=True):
+            yield {"samples": name, "cycles": cycles, "power": value}
+
+
 def plot(path: Path, rows: list[tables.Row], spectra: dict[str, tuple]) -> None:
     """Energies against the size, and spectra."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -97,6 +105,7 @@ def main() -> None:
     spectra |= {name: power(images, 1 / 2) for name, images in pictures[1 / 2].items()}
     print("\n".join(tables.markdown(rows)))
     tables.save(arguments.out / "aliasing.csv", rows)
+    tables.save(arguments.out / "spectra.csv", list(power_rows(spectra)))
     plot(arguments.out / "aliasing.png", rows, spectra)
 
 

@@ -143,7 +143,7 @@ def summary(rows: list[tables.Row]) -> Iterator[tables.Row]:
             for scale in scales
         }
     for name, reported in PUBLISHED.items():
-        yield {"way": f"{name}, published: {reported}"}
+        yield {"way": name, "SelfSSIM as published": reported}
 
 
 def plot(path: Path, rows: list[tables.Row], spectra: dict[str, tuple]) -> None:
