@@ -43,8 +43,9 @@ from experiments.render_benchmark import (
 )
 
 CONFIGS = ("demo", "church")
-SIZES, QUICK = (64, 128, 256, 512, 1024, 2048), (64, 256, 1024, 2048)
-ROUNDS = 3  # of which the fastest counts
+SIZES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+QUICK = (8, 32, 64, 256, 1024, 2048)
+ROUNDS = 5  # of which the fastest counts
 
 Array = jax.Array
 
