@@ -119,8 +119,8 @@ def measure(name: str, image: biline.Image, n: int, most_gflop: float) -> tables
         if form == "whole":  # Of a loop, XLA counts one turn.
             row["gflop"] = compiled.cost_analysis()["flops"] / 1e9
         if form == "by_rows" and (2 * n * of_line + n * n * of_pixel) / 1e9 <= most_gflop:
-            times = [seconds(lambda: compiled(image, t, t)) for _ in range(ROUNDS)]  # noqa: B023
-            row["sec"] = min(times)
+            run = functools.partial(compiled, image, t, t)
+            row["sec"] = min(seconds(run) for _ in range(ROUNDS))
     return row
 
 
