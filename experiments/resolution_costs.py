@@ -143,8 +143,8 @@ def plot(path: Path, rows: list[tables.Row]) -> None:
     configs = list(dict.fromkeys(row["config"] for row in rows))
     columns = {"gflop": "GFLOP", "whole_mib": "MiB, whole image", "gradient_mib": "MiB, gradient"}
     columns["sec"] = "seconds"
-    shape = len(configs), len(columns)
-    figure, panels = pyplot.subplots(*shape, figsize=(14, 3.2 * shape[0]), layout="constrained")
+    shape, size = (len(configs), len(columns)), (14, 3.2 * len(configs))
+    figure, panels = pyplot.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
     for config, line in zip(configs, panels, strict=True):
         for (column, label), ax in zip(columns.items(), line, strict=True):
             for name in NETWORKS:
