@@ -167,21 +167,22 @@ def plain(generator: Generator, variables: Variables, ws: np.ndarray, n: int) ->
     return lambda: compiled(*arguments)
 
 
+def full_grid_pixel(image: biline.Image, y: jax.Array, x: jax.Array) -> jax.Array:
+    """Colour of one pixel through Fourier features and layers of the lines' widths: [3]."""
+    phase = 2 * math.pi * (y * image.freqs[:, 0] + x * image.freqs[:, 1])
+    f = layers.modulated(
+        image.lines["block_4"], None, jnp.concatenate([jnp.sin(phase), jnp.cos(phase)])
+    )
+    for block in image.lines["blocks"]:
+        f = layers.modulated(block["layer_0"], None, f)
+        f = layers.modulated(block["layer_1"], None, f)
+    return layers.projection(image.lines["blocks"][-1]["to_biline"], None, f)[:3]
+
+
 def full_grid(painter: Painter, image: biline.Image, n: int) -> Callable:
-    """n x n pixels, each through Fourier features and layers of the lines' widths; tiled too."""
-
-    def pixel(image, y, x):
-        phase = 2 * math.pi * (y * image.freqs[:, 0] + x * image.freqs[:, 1])
-        f = layers.modulated(
-            image.lines["block_4"], None, jnp.concatenate([jnp.sin(phase), jnp.cos(phase)])
-        )
-        for block in image.lines["blocks"]:
-            f = layers.modulated(block["layer_0"], None, f)
-            f = layers.modulated(block["layer_1"], None, f)
-        return layers.projection(image.lines["blocks"][-1]["to_biline"], None, f)[:3]
-
+    """n x n pixels, each on its own; tiled too."""
     tiling = tiling_of(painter.mesh)
-    pixels = jax.jit(jax.vmap(pixel, (None, 0, 0)), compiler_options=tiling.options)
+    pixels = jax.jit(jax.vmap(full_grid_pixel, (None, 0, 0)), compiler_options=tiling.options)
     t = np.linspace(0, 1, 1024, dtype=np.float32)
     pixels(image, t, t).block_until_ready()
     jobs = [lambda: pixels(image, t, t)] * math.ceil(n * n / 1024)

@@ -77,7 +77,7 @@ def resolve_window(window: tuple[int, int, int, int] | None, size: tuple[int, in
 def antialiasing(size: tuple[int, int], trained: tuple[int, int]) -> tuple[int, int]:
     """Samples a pixel and axis, two a training pixel: 1 from the training images' size on.
 
-    Half as many leave errors of some 8-bit steps: experiments/antialiasing.py.
+    Half as many leave errors of some 8-bit steps: experiments/aliasing.py.
     """
     return tuple(1 if n >= r else math.ceil(2 * r / n) for n, r in zip(size, trained, strict=True))
 
