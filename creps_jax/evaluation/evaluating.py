@@ -44,7 +44,8 @@ def evaluate(
       metrics: names in metrics.BEST.
       workdir: of the checkpoint, as creps_jax.load takes it; None: there are fakes.
       fakes: a set of images in the place of a checkpoint, as data.source names one.
-      reals: the same; None: those that the checkpoint was trained on.
+      reals: the same; None: those that the checkpoint was trained on. Of other ones no classes are
+        known: fakes are of all classes as often.
       images: how many fakes there are.
       most_reals: how many reals at most.
       size: height and width, px, of the images; None: of the training images.
@@ -69,13 +70,15 @@ def evaluate(
         raise ValueError(f"window={window} must be no larger than the images, {shape}")
     data = run.data if run else DataConfig(shape, 3, 0, resize=True)
     seen = networks_by_name(networks_of(metrics), inception, shown)
-    source, of_reals = _reals(data, reals, crop, most_reals)
+    of_reals, label_shares = None, uniform(data.num_classes)
+    if seen:  # What needs no features needs no reals.
+        source, of_reals = _reals(data, reals, crop, most_reals)
+        label_shares = shares(source) or label_shares
     if run is None:
         _, of_fakes = _reals(data, fakes, crop, images)
     else:
-        of_fakes = Fakes(
-            Generator(run.generator), variables, mesh, crop, images, shares(source), truncation
-        )
+        generator = Generator(run.generator)
+        of_fakes = Fakes(generator, variables, mesh, crop, images, label_shares, truncation)
     folder = devices.cache_folder()
     figures = measure(metrics, of_fakes, of_reals, seen, mesh, folder, shown)
     if folder and run:  # Of reals they are needed again.
@@ -102,9 +105,14 @@ def forget(folder: Path, fakes: Images, seen: Sequence[Network]) -> None:
 
 
 def shares(source: Source) -> tuple[float, ...]:
-    """How often each class occurs."""
+    """How often each class occurs; nothing of a source without classes."""
     counts = np.asarray(source.label_counts)
     return tuple((counts / max(counts.sum(), 1)).tolist())
+
+
+def uniform(num_classes: int) -> tuple[float, ...]:
+    """All classes as often."""
+    return (1 / max(num_classes, 1),) * num_classes
 
 
 def _reals(data: DataConfig, name: str | None, crop: Crop, count: int) -> tuple[Source, Reals]:

@@ -101,7 +101,7 @@ def check_installed(metrics: Sequence[str]) -> None:
 def measure(
     metrics: Sequence[str],
     fakes: Images,
-    reals: Images,
+    reals: Images | None,
     networks: dict[str, Network],
     mesh: Mesh,
     folder: Path | None = None,
@@ -112,6 +112,7 @@ def measure(
 
     Args:
       metrics: of parse().
+      reals: None where no metric needs features.
       networks: by name, those of networks_of(metrics).
       mesh: the devices that share the work; all processes must call it.
       folder: where features are kept, so that a stopped call goes on where it was, and reals are
@@ -127,7 +128,8 @@ def measure(
         raise ValueError(f"{moved[0]} is measured of a generator, not of a set of images")
     groups = [group for group in DISTANCES if group.best.keys() & set(metrics)]
     needed = dict.fromkeys(group.network for group in groups)
-    shown.stage(len(needed) * (len(fakes) + len(reals)), "images")
+    assert reals is not None or not needed
+    shown.stage(len(needed) * (len(fakes) + len(reals or ())), "images")
     found: dict[str, Figure] = {}
     for name in needed:
         network = networks[name]

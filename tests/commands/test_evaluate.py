@@ -9,6 +9,7 @@ from PIL import Image
 
 from creps_jax.data.scenes import procedural
 from creps_jax.evaluation import extraction
+from tests.helpers import parity_arrays
 from tests.helpers.commands import assert_refused, creps
 from tests.helpers.saved import save_run
 
@@ -72,6 +73,19 @@ def test_sets_of_images_are_compared_in_one_size(cache, tmp_path):
 def test_consistency_needs_no_reals_features(workdir):
     found = figures(creps("evaluate", f"--workdir={workdir}", "--metrics=ppl", "--images=4"))
     assert found.keys() == {"ppl"} and found["ppl"][0] > 0
+
+
+def test_an_imported_network_is_evaluated(cache, tmp_path):
+    """Of three classes; it knows no reals of its own, so that they are given where needed."""
+    entries = parity_arrays.load("networks_conditional").group("G/")
+    np.savez(tmp_path / "g.npz", **entries)
+    assert creps("import", tmp_path / "g.npz", f"--out={tmp_path / 'run'}").exit_code == 0
+    command = "evaluate", f"--workdir={tmp_path / 'run'}", "--images=12"
+    assert figures(creps(*command, "--metrics=self_ssim"))["self_ssim"][0] < 1
+    found = figures(creps(*command, "--metrics=fd_lite", "--reals=procedural:16"))
+    assert found["fd_lite"][0] > 10
+    result = creps(*command, "--metrics=fd_lite")
+    assert result.exit_code == 1 and "datasets/images" in result.stderr
 
 
 def test_wrong_options(workdir, tmp_path):
