@@ -76,7 +76,7 @@ class Checkpoints:
         self._background.shutdown()
         with contextlib.suppress(Exception):  # It raises again what was raised by the saves.
             self._orbax.close()
-        self._wait()
+        self.wait()
 
     def check(self) -> None:
         """Raises the error of a save that has failed in the background, if one has.
@@ -85,7 +85,7 @@ class Checkpoints:
             OSError: the disk fails, or is full.
         """
         if self._pending is not None and self._pending.done():
-            self._wait()
+            self.wait()
 
     def save(
         self,
@@ -117,7 +117,7 @@ class Checkpoints:
             ValueError: there is a checkpoint of this step already.
             OSError: the disk fails, or is full.
         """
-        self._wait()
+        self.wait()
         if self._commits.has(self._directory / str(step)):
             raise ValueError(f"{self._directory} holds a checkpoint of step {step} already")
         folder = self._commits.begin(step)
@@ -133,7 +133,7 @@ class Checkpoints:
 
     def folder(self, until: int | None) -> Path | None:
         """Returns the newest checkpoint, or the newest up to a step; None if there is none."""
-        self._wait()
+        self.wait()
         return _newest(self._commits.folders(), until)
 
     def latest_step(self) -> int | None:
@@ -144,7 +144,7 @@ class Checkpoints:
         Raises:
             ValueError: there are damaged checkpoints only.
         """
-        self._wait()
+        self.wait()
         if jax.process_index() == 0:
             self._set_damaged_aside()
         multihost_utils.sync_global_devices("creps_jax: damaged checkpoints are set aside")
@@ -201,18 +201,15 @@ class Checkpoints:
             ) from error
         return restored.state, restored.ema, restored.data
 
-    def _wait(self) -> None:
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
-
     def wait(self) -> None:
         """Returns once the save in progress has ended, and raises the error that it met, if any.
 
         Raises:
             OSError: the disk fails, or is full.
         """
-        self._wait()
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def _finish(self, folder: Path, good_until: int | None, best: int | None) -> None:
         """Sums the written files, makes a checkpoint of them and deletes the oldest ones."""

@@ -117,12 +117,10 @@ def uniform(num_classes: int) -> tuple[float, ...]:
 
 def _reals(data: DataConfig, name: str | None, crop: Crop, count: int) -> tuple[Source, Reals]:
     """A source's images; of another source, or in another size than training's, resized."""
+    if name is not None:
+        data = dataclasses.replace(data, source=name, num_classes=0)
     if name is not None or crop.frame != data.shape:
-        data = dataclasses.replace(
-            data, source=name or data.source, shape=crop.frame, resize=True, random_crop=False
-        )
-        if name is not None:
-            data = dataclasses.replace(data, num_classes=0)
+        data = dataclasses.replace(data, shape=crop.frame, resize=True, random_crop=False)
     source = open_source(data)
     return source, Reals(source, data, crop, count)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from creps_jax.data.hosts import ALONE, Hosts
+from creps_jax.data.hosts import ALONE, Hosts, together
 from creps_jax.evaluation import consistency, distances, features
 from creps_jax.evaluation.extraction import Features, features_of, kept_in
 from creps_jax.evaluation.networks import Network
@@ -119,7 +119,8 @@ def measure(
         seen once; None: nothing is kept.
 
     Raises:
-      ValueError: there are too few images, or no generator where a metric needs one.
+      ValueError: there are too few images, or too small ones, or no generator where a metric needs
+        one.
       OSError: images cannot be read, or the disk fails.
     """
     shown = shown or Silent()
@@ -130,23 +131,27 @@ def measure(
     needed = dict.fromkeys(group.network for group in groups)
     assert reals is not None or not needed
     shown.stage(len(needed) * (len(fakes) + len(reals or ())), "images")
-    found: dict[str, Figure] = {}
-    for name in needed:
-        network = networks[name]
-        of_reals, of_fakes = (
+    features = {
+        name: [
             features_of(
-                images, network, mesh, folder and kept_in(folder, images, network), shown, hosts
+                images,
+                networks[name],
+                mesh,
+                folder and kept_in(folder, images, networks[name]),
+                shown,
+                hosts,
             )
-            for images in (reals, fakes)
-        )
-        if of_reals is None or of_fakes is None:  # Process 0 goes on.
-            continue
-        for group in groups:
-            if group.network == name:
-                values = group.measure(of_fakes, of_reals)
-                found |= {key: figure(each, float) for key, each in values.items()}
-    if hosts.index == 0 and isinstance(fakes, Fakes):
-        found |= {name: _of_moves(name, fakes) for name in moved}
+            for images in (fakes, reals)
+        ]
+        for name in needed
+    }
+    found: dict[str, Figure] = {}
+    with together(hosts):
+        if hosts.index == 0:  # Others have no features.
+            for group in groups:
+                values = group.measure(*features[group.network])
+                found |= {name: figure(each, float) for name, each in values.items()}
+            found |= {name: _of_moves(name, fakes) for name in moved}
     figures = hosts.gather({name: found[name] for name in metrics if name in found})[0]
     return {name: Figure(*figures[name]) for name in metrics}
 

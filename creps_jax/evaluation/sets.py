@@ -146,7 +146,8 @@ class Fakes:
     def latents(self, start: int, stop: int) -> np.ndarray:
         """The latents of images' layers: float32 [stop - start, num_ws, w_dim]."""
         config = self.generator.config
-        z = latents.draw_z(range(self.crop.seed + start, self.crop.seed + stop), config.z_dim)
+        seeds = [(self.crop.seed + i) % 2**32 for i in range(start, stop)]
+        z = latents.draw_z(seeds, config.z_dim)
         labels = np.array([self._label(i) for i in range(start, stop)])
         ws = np.empty((stop - start, config.num_ws, config.w_dim), np.float32)
         for label in np.unique(labels):

@@ -87,7 +87,9 @@ def _markdown(name: str, files: list[str], told: dict[str, Any], saved: Saved) -
             return ", ".join(f"{key} {shown(part)}" for key, part in value.items())
         if isinstance(value, list):
             return " x ".join(map(str, value))
-        if isinstance(value, int | float):
+        if isinstance(value, float):
+            return f"{value:,.6g}"
+        if isinstance(value, int):
             return f"{value:,}"
         return str(value).replace("|", "\\|").replace("\n", " ")  # Within a table's cell.
 

@@ -1,6 +1,7 @@
 """What a run measures of its average generator now and then, and which checkpoint is the best."""
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from creps_jax.progress import Progress
 from creps_jax.training import exchange
 from creps_jax.training.report import Reporter, duration
 from creps_jax.training.run import Run, keep
+
+_log = logging.getLogger(__name__)
 
 BEST = "best.json"  # Names the best checkpoint, in the workdir.
 
@@ -81,6 +84,9 @@ def measuring(run: Run, is_stopped: Callable[[], bool]) -> Callable[[Run, Report
             )
         except Stopped:
             print("Stopped in an evaluation; it goes on where it was.", flush=True)
+            return
+        except (ValueError, OSError) as error:  # No reason to end the training.
+            _log.error("Step %d is not evaluated: %s.", run.step, error)
             return
         if folder and hosts.index == 0:
             evaluating.forget(folder, fakes, networks.values())

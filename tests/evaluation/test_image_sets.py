@@ -73,6 +73,12 @@ def test_fakes_are_what_is_rendered_of_the_same_seeds(network, sides):
         assert np.abs(found - expected).max() <= 1 and (found == expected).mean() > 0.99
 
 
+def test_after_the_largest_seed_comes_the_first(network):
+    last = fakes_of(network, WHOLE._replace(seed=2**32 - 1), label_shares=(1.0, 0.0, 0.0))
+    first = fakes_of(network, label_shares=(1.0, 0.0, 0.0))
+    np.testing.assert_array_equal(last.images(1, 3), first.images(0, 2))
+
+
 def test_windows_of_fakes_are_parts_of_the_frame_each_elsewhere(network):
     crop = Crop((48, 40), (16, 12), 3)
     fakes, painter = fakes_of(network, crop), Painter(*network)

@@ -366,6 +366,15 @@ def test_a_stop_in_an_evaluation_loses_nothing(measured, tmp_path, monkeypatch, 
     assert [seen.count(("Fakes", start)) for start in (0, 8, 16)] == [4, 4, 5]
 
 
+def test_an_evaluation_that_cannot_be_is_told_and_the_run_goes_on(longer, tmp_path, caplog):
+    """Images of 8 x 16 px are too small for SSIM."""
+    finish(tmp_path / "run", {**steps(4), **MEASURED, "evaluate.metrics": "self_ssim"})
+    assert "Step 4 is not evaluated: SSIM needs images of 11 x 11 px at least" in caplog.text
+    (step, arrays, _), (same_step, others, _) = map(arrays_of, (tmp_path / "run", longer))
+    assert step == same_step and all(map(np.array_equal, arrays, others))
+    assert not figures_of(tmp_path / "run") and not (tmp_path / "run" / "best.json").exists()
+
+
 def test_metrics_that_are_none_are_refused_at_once(tmp_path):
     for names, message in (("fd", "'fd' is no metric; there are fd_lite"), ("fid,", "'' is no")):
         with pytest.raises(ValueError, match=f"evaluate.metrics='{names}': {message}"):
