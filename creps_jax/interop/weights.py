@@ -241,33 +241,46 @@ def _networks(
         return {name: tensors}, {name: attributes}, []
     if not isinstance(content, dict):
         raise ValueError(f"holds a {type(content).__name__}, not networks")
-    networks: dict[str, Arrays] = {}
-    attributes: dict[str, dict[str, Any]] = {}
-    for name in NETWORKS:
-        part = content.get(name)
-        if isinstance(part, Instance):
-            networks[name], attributes[name] = torch_files.tensors_of(part)
-        elif isinstance(part, dict):
-            networks[name] = _only_arrays(part)
+    networks, of_modules, unused = _nested(content)
     if not networks:
-        arrays = _only_arrays(content)
-        for entry, array in arrays.items():
-            if match := _PREFIXED.fullmatch(entry):
-                arrays_of = networks.setdefault(match[1], {})
-                if match[2] in arrays_of:
-                    raise ValueError(f"has two arrays {shown(f'{match[1]}/{match[2]}')}")
-                arrays_of[match[2]] = array
-        unused = [name for name in map(str, content) if not _PREFIXED.fullmatch(name)]
-        if not networks:
-            networks, unused = {_kind(arrays or content): arrays}, []
-    else:
-        others = {k: v for k, v in content.items() if k not in NETWORKS or v is not None}
-        unused = [str(name) for name in others if name not in networks]
+        networks, unused = _prefixed(content)
     unused += [name for name, arrays in networks.items() if not arrays]
     networks = {name: _unwrapped(arrays) for name, arrays in networks.items() if arrays}
     if not networks:
         raise ValueError(f"holds no arrays of {', '.join(NETWORKS)}")
+    return networks, of_modules, unused
+
+
+def _nested(
+    content: dict[Any, Any],
+) -> tuple[dict[str, Arrays], dict[str, dict[str, Any]], list[str]]:
+    """Networks that are modules, or dicts of arrays, by their names; else as _networks."""
+    networks: dict[str, Arrays] = {}
+    attributes: dict[str, dict[str, Any]] = {}
+    unused = []
+    for name, part in content.items():
+        if name in NETWORKS and isinstance(part, Instance):
+            networks[name], attributes[name] = torch_files.tensors_of(part)
+        elif name in NETWORKS and isinstance(part, dict):
+            networks[name] = _only_arrays(part)
+        elif name not in NETWORKS or part is not None:
+            unused.append(str(name))
     return networks, attributes, unused
+
+
+def _prefixed(content: dict[Any, Any]) -> tuple[dict[str, Arrays], list[str]]:
+    """Networks of arrays that are called G/..., D/..., G_ema/..., or of one network alone."""
+    networks: dict[str, dict[str, Any]] = {}
+    arrays = _only_arrays(content)
+    for entry, array in arrays.items():
+        if match := _PREFIXED.fullmatch(entry):
+            of_network = networks.setdefault(match[1], {})
+            if match[2] in of_network:
+                raise ValueError(f"has two arrays {shown(f'{match[1]}/{match[2]}')}")
+            of_network[match[2]] = array
+    if not networks:
+        return {_kind(arrays or content): arrays}, []
+    return networks, [name for name in map(str, content) if not _PREFIXED.fullmatch(name)]
 
 
 _PREFIXED = re.compile("(G_ema|G|D)[/.](.+)", re.DOTALL)
