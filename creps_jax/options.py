@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from creps_jax import places, shipped
 from creps_jax.arguments import argument_of
 
 MAX_SIDE_PX = 2**20
@@ -29,10 +30,14 @@ class Precision(enum.StrEnum):
 
 
 # Options of several commands.
-Workdir = Annotated[
-    Path,
+WORKDIR_HELP = "Workdir of the training run, or the folder of one checkpoint; also gs://..."
+Workdir = Annotated[Path, typer.Option(help=WORKDIR_HELP)]
+WorkdirOrModel = Annotated[Path | None, typer.Option(help=WORKDIR_HELP)]
+Model = Annotated[
+    str | None,
     typer.Option(
-        help="Workdir of the training run, or the folder of one checkpoint; also gs://..."
+        metavar="NAME|FILE",
+        help="Instead of a run: scenes, which comes with the program, or a file of weights.",
     ),
 ]
 Truncation = Annotated[
@@ -44,6 +49,17 @@ Label = Annotated[
 PrecisionOption = Annotated[
     Precision, typer.Option(help="Of products; bfloat16 is faster on accelerators.")
 ]
+
+
+def network_path(workdir: str | Path | None, model: str | None) -> Path:
+    """The path of the one that is given; a wrong one ends the command with code 2."""
+    with option("--workdir"):
+        if (workdir is None) == (model is None):
+            raise ValueError("give one: --workdir=DIR of a run, or --model=NAME")
+        if workdir is not None:
+            return places.path(workdir)
+    with option("--model"):
+        return shipped.find(model)
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -84,7 +84,8 @@ MAY_IMPORT = {
     "rendering.warp": ("model", *PIXELS),
     "rendering.files": ("rendering.windows",),
     "rendering.video": ("model", "rendering"),
-    "interop": ("model", "checkpoint"),
+    "shipped": (),
+    "interop": ("model", "checkpoint", "shipped"),
     "interop.exporting": ("model", "checkpoint", "rendering", "interop"),  # A card has a picture.
     "evaluation": ("model", "rendering", *READING, "interop"),
     "evaluation.evaluating": (
@@ -104,7 +105,7 @@ MAY_IMPORT = {
     "distributed": (),
     "console": (),
     "cli": ALL,
-    "options": (),
+    "options": ("shipped",),
     "commands": ALL,
     "__init__": ALL,
     "main": ALL,
@@ -121,6 +122,7 @@ NEEDS_ONLY = {
     "disk": (),
     "places": ("etils", "fsspec", "tensorstore"),
     "machine": (),
+    "shipped": (),
     "devices": CORE,
     "checksums": (),
     "progress": ("rich",),

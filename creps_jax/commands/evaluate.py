@@ -8,10 +8,13 @@ import typer
 
 from creps_jax import disk, places
 from creps_jax.options import (
+    Model,
     Truncation,
+    WorkdirOrModel,
     argument_errors,
     check_range,
     check_truncation,
+    network_path,
     one_line_errors,
     option,
     parse_size,
@@ -23,12 +26,8 @@ QUICK = 2000
 
 
 def evaluate(
-    workdir: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="Workdir of a run, or the folder of one checkpoint; also gs://..."
-        ),
-    ] = None,
+    workdir: WorkdirOrModel = None,
+    model: Model = None,
     fakes: Annotated[
         str | None,
         typer.Option(
@@ -91,10 +90,10 @@ def evaluate(
     Example: creps evaluate --workdir=runs/demo --metrics=fd_lite,kd_lite --images=2000
     """
     with option("--workdir"):
-        if (workdir is None) == (fakes is None):
-            raise ValueError("give --workdir, or --fakes with --reals and --size")
-        folder = None if workdir is None else places.path(workdir)
+        if [workdir, model, fakes].count(None) != 2:
+            raise ValueError("give --workdir, --model, or --fakes with --reals and --size")
         require_train_extra("grain")
+    path = network_path(workdir, model) if fakes is None else None
     with option("--size"):
         frame = None if size is None else parse_size(size)
     with option("--window"):
@@ -123,7 +122,7 @@ def evaluate(
         with argument_errors(inception="--inception"):
             figures = evaluate(
                 names,
-                folder,
+                path,
                 fakes,
                 reals,
                 min(images, QUICK) if quick else images,
@@ -137,7 +136,7 @@ def evaluate(
             )
     if file:
         told = {
-            "of": workdir or fakes,
+            "of": str(workdir or model or fakes),
             "reals": reals or "of the run",
             "images": images,
             "size": frame,

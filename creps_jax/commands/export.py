@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from creps_jax import places
-from creps_jax.options import Workdir, one_line_errors, option
+from creps_jax.options import Workdir, argument_errors, one_line_errors, option
 
 
 class Format(enum.StrEnum):
@@ -33,6 +33,14 @@ def export(
             help="FILE.safetensors, FILE.npz, or a folder for the programs; also gs://...",
         ),
     ],
+    networks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="What a file will have, as G_ema, which is enough to render. [default: all of "
+            "G,D,G_ema]",
+        ),
+    ] = None,
 ) -> None:
     """Write a checkpoint's networks for other programs, with a card of what they are beside them.
 
@@ -47,6 +55,7 @@ def export(
         path = places.path(out)
         if to is not Format.stablehlo and path.suffix != f".{to}":
             raise ValueError(f"{out} must end with .{to}, as demo.{to} does")
+    names = None if networks is None else [name.strip() for name in networks.split(",")]
 
     from creps_jax import devices
 
@@ -55,5 +64,6 @@ def export(
     with one_line_errors(OSError, ValueError, MemoryError), full:
         from creps_jax.interop.exporting import export_networks
 
-        written = export_networks(workdir, to, path)
+        with argument_errors():
+            written = export_networks(workdir, to, path, names)
     typer.echo("\n".join(f"{file} is complete" for file in written))

@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
-from creps_jax import places
 from creps_jax.options import (
     Label,
+    Model,
     Precision,
     PrecisionOption,
     Truncation,
-    Workdir,
+    WorkdirOrModel,
     argument_errors,
     check_truncation,
+    network_path,
     one_line_errors,
     option,
     parse_frame,
@@ -37,7 +38,6 @@ class Sampling(enum.StrEnum):
 
 
 def render(
-    workdir: Workdir,
     seeds: Annotated[
         str, typer.Option(help="One image for each seed: 3, 0-7 (7 included) or 0,5,9-12.")
     ],
@@ -49,6 +49,8 @@ def render(
             ".tif (tiled BigTIFF), .zarr (also gs://...) or .dzi (Deep Zoom).",
         ),
     ],
+    workdir: WorkdirOrModel = None,
+    model: Model = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -118,10 +120,9 @@ def render(
     continues with the tiles that are missing, and leaves out what is complete already. Other files
     of the same name are replaced.
 
-    Example: creps render --workdir=runs/church --seeds=0-7 --size=1024x1024 --out=images
+    Example: creps render --model=scenes --seeds=0-7 --size=1024x1024 --out=images
     """
-    with option("--workdir"):
-        workdir = places.path(workdir)
+    path = network_path(workdir, model)
     with option("--seeds"):
         parsed_seeds = list(dict.fromkeys(parse_seeds(seeds)))  # Each image once.
     with option("--size"):
@@ -143,7 +144,7 @@ def render(
     devices.cache_compilations()
     full = devices.memory_errors(devices.FOR_PAINTING)
     with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
-        painter = creps_jax.load(workdir, precision)
+        painter = creps_jax.load(path, precision)
         with argument_errors(path="--out", seed="--seeds", label="--class"):
             complete = painter.save(
                 out,

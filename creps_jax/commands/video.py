@@ -9,17 +9,19 @@ from typing import Annotated
 
 import typer
 
-from creps_jax import disk, places
+from creps_jax import disk
 from creps_jax.options import (
     MAX_FPS,
     Label,
+    Model,
     Precision,
     PrecisionOption,
     Truncation,
-    Workdir,
+    WorkdirOrModel,
     argument_errors,
     check_range,
     check_truncation,
+    network_path,
     one_line_errors,
     option,
     parse_camera,
@@ -46,7 +48,6 @@ class Easing(enum.StrEnum):
 
 
 def video(
-    workdir: Workdir,
     seeds: Annotated[
         str,
         typer.Option(
@@ -56,6 +57,8 @@ def video(
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="FILE.mp4 (H.264), or FILE.webp (animated).")
     ],
+    workdir: WorkdirOrModel = None,
+    model: Model = None,
     size: Annotated[
         str,
         typer.Option(
@@ -118,8 +121,7 @@ def video(
 
     creps video --workdir=runs/church --seeds=3 --camera=".5,.5,1; .4,.3,500" --out=zoom.mp4
     """
-    with option("--workdir"):
-        workdir = places.path(workdir)
+    path = network_path(workdir, model)
     with option("--out"):
         out = disk.utf8_path(out)
     with option("--seeds"):
@@ -151,7 +153,7 @@ def video(
     expected = OSError, ValueError, ImportError, MemoryError
     full = devices.memory_errors(devices.FOR_PAINTING)
     with one_line_errors(*expected), full, progress() as shown:
-        painter = creps_jax.load(workdir, precision)
+        painter = creps_jax.load(path, precision)
         with argument_errors(path="--out", seed="--seeds", label="--class"):
             save_video(
                 painter,

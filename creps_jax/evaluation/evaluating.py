@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from creps_jax import devices, rng, sharding
-from creps_jax.checkpoint import load_ema
 from creps_jax.config import DataConfig, parse_saved
 from creps_jax.data.sources import Source, open_source
 from creps_jax.evaluation import networks
@@ -17,6 +16,7 @@ from creps_jax.evaluation.extraction import kept_in
 from creps_jax.evaluation.metrics import Figure, measure, networks_of
 from creps_jax.evaluation.networks import Network
 from creps_jax.evaluation.sets import Crop, Fakes, Images, Reals
+from creps_jax.interop.generators import load_ema
 from creps_jax.model.generator import Generator
 from creps_jax.progress import Progress
 

@@ -82,7 +82,7 @@ def _converted(
     found = weights.read(path)
     try:
         networks, inferred = _networks(found, told, shown)
-        raw_config, config = _config(found.config, inferred)
+        raw_config, config = config_of(found.config, inferred)
     except ValueError as error:
         raise ValueError(printable(f"{path}: {error}")) from error
     for line in _description(Path(path).name, found, inferred, config):
@@ -164,7 +164,7 @@ _OF_G = ("z_dim", "w_dim", "mapping_layers", "biline_channels", "thickness")
 _TOLD_BY_SHAPES = {"G": (*_OF_BOTH, *_OF_G), "D": (*_OF_BOTH, "base")}
 
 
-def _config(
+def config_of(
     saved: dict[str, Any] | None, inferred: dict[str, NetworkConfig]
 ) -> tuple[dict[str, Any], RunConfig]:
     """The config that came with the weights, or the defaults for networks of these sizes."""

@@ -15,7 +15,7 @@ import safetensors.numpy
 import creps_jax
 from creps_jax.checkpoint import load_networks
 from creps_jax.config import parse
-from creps_jax.interop import importing, official, stablehlo, state_dicts
+from creps_jax.interop import importing, official, stablehlo, state_dicts, weights
 from creps_jax.interop.exporting import export_networks
 from creps_jax.model.discriminator import Discriminator
 from experiments import official_files
@@ -220,6 +220,40 @@ def test_round_trips_are_bit_for_bit(imported, exported, tmp_path):
         arguments = f"--workdir={out}", f"--to={form}", f"--out={workdir}"
         assert creps("export", *arguments).exit_code == 0
     assert workdir.read_bytes() == exported.read_bytes()
+
+
+@pytest.mark.parametrize("arrays", NETWORKS[:1], indirect=True)
+def test_a_file_paints_what_its_checkpoint_does(file, imported, exported, tmp_path):
+    """Also one of the average generator alone, and the official pickle itself."""
+    alone = tmp_path / "alone.safetensors"
+    command = "export", f"--workdir={imported[0]}", "--to=safetensors", f"--out={alone}"
+    assert creps(*command, "--networks=G_ema").exit_code == 0
+    assert weights.read(alone).networks.keys() == {"G_ema"}
+    assert json.loads((tmp_path / "alone.safetensors.json").read_text())["parameters"].keys() == {
+        "G_ema"
+    }
+    image = creps_jax.load(imported[0]).render(seed=3)
+    for model in (file, exported, alone):
+        out = tmp_path / f"{model.stem}.png"
+        result = creps("render", f"--model={model}", "--seeds=3", f"--out={out}")
+        assert result.exit_code == 0, result.output
+        np.testing.assert_array_equal(read(out), image)
+
+
+@pytest.mark.parametrize("arrays", NETWORKS[1:], indirect=True)
+def test_what_is_no_network_is_said(imported, exported, tmp_path):
+    options = "--seeds=3", f"--out={tmp_path / 'a.png'}"
+    both = f"--workdir={imported[0]}", f"--model={exported}"
+    for given in ((), both):
+        assert_refused(creps("render", *given, *options), "--workdir", "--model=NAME")
+    result = creps("render", f"--model={tmp_path / 'none'}", *options)
+    assert_refused(result, "--model", "none is no file of weights")
+    discriminator = tmp_path / "D.npz"
+    command = "export", f"--workdir={imported[0]}", "--to=npz", f"--out={discriminator}"
+    assert creps(*command, "--networks=D").exit_code == 0
+    result = creps("render", f"--model={discriminator}", *options)
+    assert result.exit_code == 1 and "holds no generator" in result.stderr
+    assert_refused(creps(*command, "--networks=G,E"), "--networks", "'E' is not there, but G, D")
 
 
 def test_a_card_is_beside_the_file(arrays, exported):
