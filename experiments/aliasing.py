@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import creps_jax
-from creps_jax.evaluation.spectra import decibels, spectrum
+from creps_jax.evaluation.consistency.spectra import decibels, spectrum
 from creps_jax.rendering.painter import Painter
 from experiments import tables
 from experiments.plotting import pyplot

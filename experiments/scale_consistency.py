@@ -4,7 +4,7 @@
 
 Of one latent, pictures from 1/4 to 16 times the training size against that of the training size:
 
-  self_ssim    the larger brought down to the smaller (evaluation/resampling.py), as SelfSSIM
+  self_ssim    the larger brought down to the smaller as SelfSSIM: evaluation/consistency/scales.py
   psnr_db      the same two
   detail_db    power beyond the training size's Nyquist frequency on either axis, of all power
   distance_db  of the radial power there to that of true scenes: root mean square over frequencies
@@ -31,12 +31,12 @@ from PIL import Image
 from creps_jax.checkpoint import load_ema
 from creps_jax.config import parse_saved
 from creps_jax.data.scenes import procedural
+from creps_jax.evaluation.consistency.motion import psnr
+from creps_jax.evaluation.consistency.pictures import grid
+from creps_jax.evaluation.consistency.resampling import resample
+from creps_jax.evaluation.consistency.scales import WINDOW, ssim
+from creps_jax.evaluation.consistency.spectra import decibels, periodogram, radial_mean
 from creps_jax.evaluation.metrics import figure
-from creps_jax.evaluation.motion import psnr
-from creps_jax.evaluation.pictures import grid
-from creps_jax.evaluation.resampling import resample
-from creps_jax.evaluation.scales import WINDOW, ssim
-from creps_jax.evaluation.spectra import decibels, periodogram, radial_mean
 from creps_jax.model.generator import Generator
 from creps_jax.rendering.painter import Painter
 from experiments import tables

@@ -88,6 +88,7 @@ MAY_IMPORT = {
     "interop": ("model", "checkpoint", "shipped"),
     "interop.exporting": ("model", "checkpoint", "rendering", "interop"),  # A card has a picture.
     "evaluation": ("model", "rendering", *READING, "interop"),
+    "evaluation.consistency": ("model", "rendering"),
     "evaluation.evaluating": (
         "model",
         "checkpoint",

@@ -1,11 +1,12 @@
-"""`creps average`: an average of another length of a run's generator, as a checkpoint."""
+"""`creps average`: averages of other lengths of a run's generator, as checkpoints."""
 
 from typing import Annotated
 
 import typer
 
 from creps_jax import places
-from creps_jax.options import one_line_errors, option
+from creps_jax.options import check_range, one_line_errors, option, require_train_extra
+from creps_jax.progress import progress
 
 
 def average(
@@ -13,30 +14,75 @@ def average(
         str, typer.Option(metavar="DIR", help="Workdir of a run with recipe.power_averages=True.")
     ],
     sigma: Annotated[
-        float,
+        str,
         typer.Option(
+            metavar="SIGMA,...",
             help="Length: the standard deviation of the steps that count, as a share of all; "
-            "0.02 to 0.25."
+            "0.02 to 0.25. Or several: .02,.05,.1",
         ),
     ],
     out: Annotated[
-        str, typer.Option(metavar="DIR", help="A folder for the checkpoint; also gs://...")
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="A folder for the checkpoint; also gs://... Of several, DIR/SIGMA for each.",
+        ),
     ],
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Figures to compare them by: fd_lite,kd_lite, ... [default: none]"),
+    ] = None,
+    images: Annotated[int, typer.Option(help="Fakes that these figures are of.")] = 2000,
 ) -> None:
-    """Make a checkpoint of an average over the training, of any length.
+    """Make checkpoints of averages over the training, of any length, and compare them.
 
     Training keeps two averages that weigh steps by a power of their number, and snapshots of them
-    at each evaluation; sums of these are the averages of other lengths. creps evaluate tells which
-    is the best.
+    at each evaluation; sums of these are the averages of other lengths. The same command goes on
+    with what is missing.
 
-    Example: creps average --workdir=runs/scenes --sigma=.1 --out=runs/scenes-0.1
+    Example: creps average --workdir=runs/scenes --sigma=.05,.1,.2 --metrics=fd_lite --out=runs/of
     """
     with option("--workdir"):
         folder = places.path(workdir)
+    with option("--sigma"):
+        lengths = _parse_lengths(sigma)
     with option("--out"):
         target = places.path(out)
-    with one_line_errors(OSError, ValueError):
-        from creps_jax.training import snapshots
+    with option("--images"):
+        check_range(images, 2, 10**7)
+    if metrics:
+        with option("--metrics"):
+            require_train_extra("grain")
 
-        step = snapshots.average(folder, sigma, target)
-    typer.echo(f"{out} is complete, of steps up to {step}")
+    from creps_jax import devices
+    from creps_jax.evaluation.evaluating import evaluate
+    from creps_jax.evaluation.metrics import parse
+    from creps_jax.training import averages, snapshots
+
+    devices.cache_compilations()
+    with option("--metrics"):
+        names = parse(metrics) if metrics else ()
+    with option("--sigma"):
+        for length in lengths:
+            averages.exponent(length)
+    full = devices.memory_errors(devices.FOR_PAINTING)
+    with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
+        for length in lengths:
+            there = target if len(lengths) == 1 else target / f"{length:g}"
+            step = snapshots.average(folder, length, there)
+            typer.echo(f"{there} is complete, of steps up to {step}")
+            found = evaluate(names, there, images=images, shown=shown) if names else {}
+            for name, (value, low, high) in found.items():
+                typer.echo(f"{length:g}  {name} {value:.6g}  95% {low:.6g} to {high:.6g}")
+
+
+def _parse_lengths(text: str) -> list[float]:
+    """'.02,.05' -> [0.02, 0.05], each once.
+
+    Raises:
+      ValueError: names the text and what is expected.
+    """
+    try:
+        return list(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError as error:
+        raise ValueError(f"expected lengths as .05 or .02,.05,.1, got {text!r}") from error

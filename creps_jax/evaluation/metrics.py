@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax.data.hosts import ALONE, Hosts, together
-from creps_jax.evaluation import consistency, distances, features
+from creps_jax.evaluation import distances, features
+from creps_jax.evaluation.consistency import measures
 from creps_jax.evaluation.extraction import Features, features_of, kept_in
 from creps_jax.evaluation.networks import Network
 from creps_jax.evaluation.sets import Fakes, Images
@@ -63,7 +64,7 @@ DISTANCES = (
     *_distances("inception_clean", "_clean", "fid_clean", "kid_clean"),
 )
 BEST = {name: best for group in DISTANCES for name, best in group.best.items()}
-BEST |= {name: metric.best for name, metric in consistency.METRICS.items()}
+BEST |= {name: metric.best for name, metric in measures.METRICS.items()}
 
 
 class Figure(NamedTuple):
@@ -124,7 +125,7 @@ def measure(
       OSError: images cannot be read, or the disk fails.
     """
     shown = shown or Silent()
-    moved = [name for name in metrics if name in consistency.METRICS]
+    moved = [name for name in metrics if name in measures.METRICS]
     if moved and not isinstance(fakes, Fakes):
         raise ValueError(f"{moved[0]} is measured of a generator, not of a set of images")
     groups = [group for group in DISTANCES if group.best.keys() & set(metrics)]
@@ -157,7 +158,7 @@ def measure(
 
 
 def _of_moves(name: str, fakes: Fakes) -> Figure:
-    metric = consistency.METRICS[name]
+    metric = measures.METRICS[name]
     ws = fakes.latents(0, min(MOVED, len(fakes)))
     values = metric.measure(fakes.generator, fakes.variables, ws, fakes.crop.seed)
     return figure(values, metric.in_unit)

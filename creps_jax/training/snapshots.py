@@ -44,28 +44,32 @@ def average(workdir: str | os.PathLike, sigma: float, out: str | os.PathLike) ->
       workdir: of a run with recipe.power_averages.
       sigma: the length, the standard deviation of the average's profile over the steps of the last
         snapshot, as a share of them; from about 0.02 to 0.25.
-      out: a folder without checkpoints; also gs://...
+      out: a folder without checkpoints, also gs://...; or with this very one, which stays.
 
     Returns the step of the last snapshot.
 
     Raises:
-      ValueError: sigma is out of range, there are no snapshots, or the folder holds checkpoints.
+      ValueError: sigma is out of range, there are no snapshots, or the folder holds other
+        checkpoints.
       OSError: the disk fails.
     """
     power = exponent(sigma)
     workdir, out = places.path(workdir), places.path(out)
-    if is_there_any(out):
-        raise ValueError(f"{out} holds checkpoints already; give another folder")
     files = sorted((workdir / FOLDER).glob("*.safetensors"))
     if not files:
         raise ValueError(
             f"{workdir / FOLDER} has no snapshots: a run takes them with "
             "--config.recipe.power_averages=True, at its evaluations"
         )
+    last = int(files[-1].stem)
+    told = f"{workdir}, the average of sigma={sigma} up to step {last}"
+    if is_there_any(out):
+        if load_networks(out).imported == told:
+            return last
+        raise ValueError(f"{out} holds other checkpoints already; give another folder")
     saved = load_networks(workdir)
     config = parse_saved(saved.config)
     profiles = [Profile(g, int(file.stem)) for file in files for g in EXPONENTS]
-    last = int(files[-1].stem)
     parts = weights(profiles, Profile(power, last)).reshape(len(files), -1)
     total: dict[str, np.ndarray] = {}
     for file, shares in zip(files, parts, strict=True):  # One at a time is in memory.
@@ -75,8 +79,7 @@ def average(workdir: str | os.PathLike, sigma: float, out: str | os.PathLike) ->
     ema = _with_params(saved.networks["G_ema"], config, total)
     state = {"generator": ema, "discriminator": saved.networks["D"]}
     with Checkpoints(out, keep=2) as checkpoints:
-        data = {"imported": f"{workdir}, the average of sigma={sigma} up to step {last}"}
-        checkpoints.save(last, state=state, ema=ema, data=data, config=saved.config)
+        checkpoints.save(last, state=state, ema=ema, data={"imported": told}, config=saved.config)
     return last
 
 

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from creps_jax.evaluation import motion, scales, spectra
-from creps_jax.evaluation.consistency import METRICS
-from creps_jax.evaluation.paths import path_length, ppl
-from creps_jax.evaluation.pictures import Picture, grid, picture_of
-from creps_jax.evaluation.resampling import is_inside, resample, taps
+from creps_jax.evaluation.consistency import motion, scales, spectra
+from creps_jax.evaluation.consistency.measures import METRICS
+from creps_jax.evaluation.consistency.paths import path_length, ppl
+from creps_jax.evaluation.consistency.pictures import Picture, grid, picture_of
+from creps_jax.evaluation.consistency.resampling import is_inside, resample, taps
 from creps_jax.model import coordinates
 from tests.helpers.generators import make_generator, synthesize
 

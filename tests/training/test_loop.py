@@ -38,6 +38,7 @@ from creps_jax.training.state import init_state
 from experiments import official_files
 from experiments.kill_hunt import arrays as arrays_of
 from experiments.kill_hunt import same
+from tests.helpers.commands import assert_refused
 from tests.helpers.publishers import COUNT, PUBLISH
 
 # All at once, so that one step is compiled.
@@ -84,7 +85,7 @@ TRAINED = {
     "report.tensorboard": False,
     "evaluate.metrics": "ppl",
     "evaluate.every_kimg": 1.0,
-    "evaluate.images": 12,
+    "evaluate.images": 50,
     "checkpoint.every_kimg": 0.016,
     "checkpoint.keep": 2,
     "guard.patience_kimg": 1.0,
@@ -170,7 +171,7 @@ def test_what_may_change_changes_when_a_run_continues(trained):
     others = {"total_kimg": 0.032, "guard.patience_kimg": 2.0, "checkpoint.keep": 3}
     others |= {f"{name}_kimg": 0.032 for name in ("report.every", "checkpoint.every")}
     others |= {
-        f"evaluate.{k}": v for k, v in {"metrics": "", "every_kimg": 2.0, "images": 13}.items()
+        f"evaluate.{k}": v for k, v in {"metrics": "", "every_kimg": 2.0, "images": 51}.items()
     }
     others |= {"deterministic": False, "report.grid_every_kimg": 0.032, "report.tensorboard": True}
     others |= {"data.threads": 2, "data.workers": 1, "data.max_megapixels": 200.0, **LAYOUT}
@@ -269,8 +270,14 @@ def test_an_average_of_any_length_is_a_checkpoint(longer, tmp_path, capsys):
         result = CliRunner().invoke(cli.app, command)
         assert result.exit_code == 0 and "of steps up to 4" in result.output, result.output
         jax.tree.map(close, load_ema(out)[0]["params"], average)
-    result = CliRunner().invoke(cli.app, (*command[:3], f"--out={tmp_path / '0.1'}"))
-    assert result.exit_code == 1 and "holds checkpoints already" in result.stderr
+    assert CliRunner().invoke(cli.app, command).exit_code == 0  # It is there already.
+    result = CliRunner().invoke(cli.app, (*command[:3], f"--out={tmp_path / '0.05'}"))
+    assert result.exit_code == 1 and "holds other checkpoints already" in result.stderr
+    several = "--sigma=.05,.1", f"--out={tmp_path}", "--metrics=ppl", "--images=2"
+    result = CliRunner().invoke(cli.app, (*command[:2], *several))
+    assert re.findall(r"(\S+)  ppl \S+  95%", result.output) == ["0.05", "0.1"], result.output
+    for wrong in ("--sigma=.3", "--sigma=a"):
+        assert_refused(CliRunner().invoke(cli.app, (*command, wrong)), "--sigma", wrong[8:])
     elsewhere = f"--workdir={tmp_path}", command[2], f"--out={tmp_path / 'other'}"
     result = CliRunner().invoke(cli.app, ("average", *elsewhere))
     assert result.exit_code == 1 and "has no snapshots" in result.stderr
@@ -278,7 +285,7 @@ def test_an_average_of_any_length_is_a_checkpoint(longer, tmp_path, capsys):
 
 # What a run measures of itself.
 
-MEASURED = {"evaluate.metrics": "fd_lite", "evaluate.every_kimg": STEP_KIMG, "evaluate.images": 20}
+MEASURED = {"evaluate.metrics": "fd_lite", "evaluate.every_kimg": STEP_KIMG, "evaluate.images": 50}
 
 
 @contextlib.contextmanager

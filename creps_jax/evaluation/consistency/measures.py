@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from creps_jax.evaluation.motion import (
+from creps_jax.evaluation.consistency.motion import (
     Random,
     Transform,
     psnr,
@@ -28,10 +28,10 @@ from creps_jax.evaluation.motion import (
     translate_whole,
     zoom,
 )
-from creps_jax.evaluation.paths import ppl
-from creps_jax.evaluation.pictures import Picture, picture_of
-from creps_jax.evaluation.scales import aliasing, aliasing_rendered, self_ssim
-from creps_jax.evaluation.spectra import decibels
+from creps_jax.evaluation.consistency.paths import ppl
+from creps_jax.evaluation.consistency.pictures import Picture, picture_of
+from creps_jax.evaluation.consistency.scales import aliasing, aliasing_rendered, self_ssim
+from creps_jax.evaluation.consistency.spectra import decibels
 from creps_jax.model.generator import Generator, Variables
 
 # (generator, variables, ws [N, num_ws, w_dim], seed) -> a value of each image, float64 [N].

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from creps_jax import rng
-from creps_jax.evaluation.pictures import cross
+from creps_jax.evaluation.consistency.pictures import cross
 from creps_jax.model import coordinates
 from creps_jax.model.generator import Generator, Variables
 

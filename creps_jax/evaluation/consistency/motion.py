@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from creps_jax.evaluation.pictures import Picture, grid, share
-from creps_jax.evaluation.resampling import Places, resample, valid_places
-from creps_jax.evaluation.spectra import decibels
+from creps_jax.evaluation.consistency.pictures import Picture, grid, share
+from creps_jax.evaluation.consistency.resampling import Places, resample, valid_places
+from creps_jax.evaluation.consistency.spectra import decibels
 
 Random = np.random.Generator
 

@@ -5,8 +5,8 @@ Images [h, w, C] in [-1, 1]. Scale is the size in training sizes, stretch s as i
 
 import numpy as np
 
-from creps_jax.evaluation.pictures import Picture, grid, share
-from creps_jax.evaluation.resampling import resample, valid_places
+from creps_jax.evaluation.consistency.pictures import Picture, grid, share
+from creps_jax.evaluation.consistency.resampling import resample, valid_places
 from creps_jax.rendering.frame import antialiasing
 
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # of SSIM
