@@ -1,5 +1,12 @@
 """Sets of images and their features: the same on any devices, kept, and counted once."""
 
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +15,7 @@ from PIL import Image
 
 from creps_jax import sharding
 from creps_jax.config import DataConfig
+from creps_jax.data.hosts import ALONE
 from creps_jax.data.sources import open_source
 from creps_jax.evaluation import extraction, metrics
 from creps_jax.evaluation.extraction import features_of, kept_in
@@ -96,22 +104,57 @@ def test_classes_are_as_frequent_as_the_shares_say(network):
     assert counts[2] == 0 and 340 < counts[0] < 460
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-def test_fakes_and_features_are_the_same_on_any_devices(network, devices):
-    fakes, reals = fakes_of(network, devices=devices), Reals(open_source(DATA), DATA, WHOLE, 50)
-    found = metrics.measure(
-        ("fd_lite", "kd_lite", "self_ssim"),
-        fakes_of(network, devices=devices, crop=Crop((32, 32), (32, 32), 0)),
-        reals,
-        {"lite": NETWORK},
-        mesh_of(devices),
+def figures(network, devices, hosts=ALONE):
+    fakes = fakes_of(network, Crop((32, 32), (32, 32), 0), devices=devices)
+    reals, names = Reals(open_source(DATA), DATA, WHOLE, 50), ("fd_lite", "kd_lite", "self_ssim")
+    return metrics.measure(
+        names, fakes, reals, {"lite": NETWORK}, mesh_of(devices), None, None, hosts
     )
+
+
+@pytest.fixture(scope="module")
+def on_one_device(network):
+    return figures(network, 1)
+
+
+def test_fakes_and_features_are_the_same_on_any_devices(network, on_one_device):
+    fakes = fakes_of(network, devices=8)
     np.testing.assert_array_equal(fakes.images(5, 9), fakes_of(network).images(0, 20)[5:9])
-    assert FIGURES.setdefault("first", found) == found
-    assert found["fd_lite"].low < found["fd_lite"].value < found["fd_lite"].high
+    assert figures(network, 8) == on_one_device
+    low, value, high = (getattr(on_one_device["fd_lite"], end) for end in ("low", "value", "high"))
+    assert low < value < high
 
 
-FIGURES = {}
+ONE_OF_TWO = """
+import json
+import sys
+import jax
+jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+from creps_jax.data.hosts import Hosts
+from creps_jax.training import exchange
+from tests.evaluation import test_image_sets
+from tests.helpers.generators import make_generator
+hosts = Hosts(jax.process_index(), 2, exchange.gather)
+print(json.dumps(test_image_sets.figures(make_generator(3), 4, hosts)))
+"""
+
+
+def test_two_processes_have_the_figures_of_one(on_one_device):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    flags = re.sub("device_count=8", "device_count=2", os.environ["XLA_FLAGS"])
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_OF_TWO, address, str(index)],
+            env=os.environ | {"XLA_FLAGS": flags},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for told in [process.communicate(timeout=120)[0] for process in both]:
+        found = json.loads(told.splitlines()[-1])
+        assert {name: tuple(ends) for name, ends in found.items()} == on_one_device
 
 
 def test_keys_are_of_all_that_images_depend_on(network):
