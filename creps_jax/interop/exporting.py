@@ -43,7 +43,11 @@ def export_networks(
             raise ValueError(f"networks={networks!r} is of files; the programs are of G_ema")
     if to != "stablehlo" and path.suffix != f".{to}":
         raise ValueError(f"path={str(path)!r} must end with .{to}, as demo.{to} does")
-    saved = load_networks(workdir)
+    return write(load_networks(workdir), to, path, networks)
+
+
+def write(saved: Saved, to: str, path: Path, networks: Sequence[str] | None = None) -> list[Path]:
+    """The same of networks in memory."""
     generator, ema = Generator(parse_saved(saved.config).generator), saved.networks["G_ema"]
     if to == "stablehlo":
         path.mkdir(parents=True, exist_ok=True)

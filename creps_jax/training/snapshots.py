@@ -5,6 +5,7 @@ average and 1/... of the longer one.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,21 +33,33 @@ def take(run: Run, _: Reporter) -> None:
         for i, params in enumerate(jax.device_get(run.state.power_averages))
         for name, array in official.to_arrays(names, params).items()
     }
-    folder = run.workdir / FOLDER
-    folder.mkdir(exist_ok=True)
-    places.write_whole(folder / f"{run.step:08d}.safetensors", safetensors.numpy.save(arrays))
+    _file(run.workdir, run.step).parent.mkdir(exist_ok=True)
+    places.write_whole(_file(run.workdir, run.step), safetensors.numpy.save(arrays))
 
 
-def average(workdir: str | os.PathLike, sigma: float, out: str | os.PathLike) -> int:
+def _file(workdir: Path, step: int) -> Path:
+    return workdir / FOLDER / f"{step:08d}.safetensors"
+
+
+def steps(workdir: str | os.PathLike) -> list[int]:
+    """The steps of which a run has taken snapshots."""
+    files = (places.path(workdir) / FOLDER).glob("*.safetensors")
+    return sorted(int(file.stem) for file in files)
+
+
+def average(
+    workdir: str | os.PathLike, sigma: float, out: str | os.PathLike, last: int | None = None
+) -> int:
     """Writes the average of a length as a checkpoint, which renders and is evaluated as any is.
 
     Args:
       workdir: of a run with recipe.power_averages.
-      sigma: the length, the standard deviation of the average's profile over the steps of the last
-        snapshot, as a share of them; from about 0.02 to 0.25.
+      sigma: the length, the standard deviation of the average's profile over the steps up to the
+        last, as a share of them; from about 0.02 to 0.25.
       out: a folder without checkpoints, also gs://...; or with this very one, which stays.
+      last: the last step, one of steps(); None: the last of these.
 
-    Returns the step of the last snapshot.
+    Returns the last step.
 
     Raises:
       ValueError: sigma is out of range, there are no snapshots, or the folder holds other
@@ -55,13 +68,13 @@ def average(workdir: str | os.PathLike, sigma: float, out: str | os.PathLike) ->
     """
     power = exponent(sigma)
     workdir, out = places.path(workdir), places.path(out)
-    files = sorted((workdir / FOLDER).glob("*.safetensors"))
-    if not files:
+    there = steps(workdir)
+    if not there:
         raise ValueError(
             f"{workdir / FOLDER} has no snapshots: a run takes them with "
             "--config.recipe.power_averages=True, at its evaluations"
         )
-    last = int(files[-1].stem)
+    last = last or there[-1]
     told = f"{workdir}, the average of sigma={sigma} up to step {last}"
     if is_there_any(out):
         if load_networks(out).imported == told:
@@ -69,11 +82,13 @@ def average(workdir: str | os.PathLike, sigma: float, out: str | os.PathLike) ->
         raise ValueError(f"{out} holds other checkpoints already; give another folder")
     saved = load_networks(workdir)
     config = parse_saved(saved.config)
-    profiles = [Profile(g, int(file.stem)) for file in files for g in EXPONENTS]
-    parts = weights(profiles, Profile(power, last)).reshape(len(files), -1)
+    taken = [step for step in there if step <= last]
+    profiles = [Profile(g, step) for step in taken for g in EXPONENTS]
+    parts = weights(profiles, Profile(power, last)).reshape(len(taken), -1)
     total: dict[str, np.ndarray] = {}
-    for file, shares in zip(files, parts, strict=True):  # One at a time is in memory.
-        for name, array in safetensors.numpy.load(file.read_bytes()).items():
+    for step, shares in zip(taken, parts, strict=True):  # One at a time is in memory.
+        data = _file(workdir, step).read_bytes()
+        for name, array in safetensors.numpy.load(data).items():
             i, _, entry = name.partition("/")
             total[entry] = total.get(entry, 0.0) + shares[int(i)] * array.astype(np.float64)
     ema = _with_params(saved.networks["G_ema"], config, total)
