@@ -31,9 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.recipe.r1_gamma = 0.1
     config.recipe.power_averages = True
     config.augment.kind = "none"
-    config.evaluate.metrics = "fd_lite,kd_lite"
-    config.evaluate.every_kimg = 20.0
-    config.evaluate.images = 5000
+    config.evaluate.every_kimg = 10.0  # Snapshots, which experiments.scenes measures.
     config.report.every_kimg = 1.0
     config.report.grid_every_kimg = 10.0
     config.checkpoint.every_kimg = 4.0

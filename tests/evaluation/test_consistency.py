@@ -170,6 +170,20 @@ def test_a_wave_beyond_nyquist_does_not_move_as_its_pixels_do():
     assert error == pytest.approx(2, rel=0.1)  # Half a cycle apart: (2 sin)^2.
 
 
+def test_of_a_large_turned_picture_some_places_stand_for_all(monkeypatch):
+    sizes = []
+
+    def paint(y, x):
+        sizes.append(np.broadcast(y, x).size)
+        return wave(0.4, 1.2).paint(y, x)
+
+    large = Picture((3 * N, 3 * N), paint)
+    some = motion.squared_error(large, random(), motion.rotate)
+    assert sizes == [motion.MIXED, (3 * N) ** 2]
+    monkeypatch.setattr(motion, "MIXED", 10**6)
+    assert some == pytest.approx(motion.squared_error(large, random(), motion.rotate), rel=0.1)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_transforms_are_what_they_are_called(seed):
     middle = np.array([(N - 1) / 2, (N - 1) / 2 + 8])

@@ -19,6 +19,7 @@ Random = np.random.Generator
 Transform = Callable[[tuple[int, int], Random], tuple[np.ndarray, np.ndarray, float]]
 
 FARTHEST = 1 / 8  # of a side, translations, as in StyleGAN3
+MIXED, MIXED_ROW = 4096, 64  # places of a picture that are compared at most; at a time
 FRAMES, STEP_PX, STUCK_S = 16, 0.5, 1.5  # of the sticking test: 7.5 px in all; low-pass
 
 
@@ -56,10 +57,14 @@ def squared_error(picture: Picture, random: Random, transform: Transform) -> flo
 
     The E of StyleGAN3's EQ-T and EQ-R (arXiv:2106.12423, section 2.2); theirs is an integer
     translation, where the comparison needs no filter. g(transform(z)) is the picture painted at
-    the transform's places, transform(g(z)) the native one resampled there.
+    the transform's places, transform(g(z)) the native one resampled there. Where rows and columns
+    mix, each place has two lines of its own: of large pictures it is the mean over some of them.
     """
     u, v, s = transform(picture.shape, random)
     valid = valid_places([(u, v)], picture.shape, s)
+    if u.shape == v.shape and valid.sum() > MIXED:
+        some = random.choice(np.flatnonzero(valid), MIXED, replace=False).reshape(-1, MIXED_ROW)
+        u, v, valid = u.flat[some], v.flat[some], np.ones_like(some, bool)
     difference = picture.at(u, v) - resample(picture.native(), u, v, s)
     return float(np.square(difference[valid]).mean())
 
