@@ -1,6 +1,7 @@
 """The README's pictures of a run: its grids, and scenes at 1x, at 4x, in a window and warped.
 
 python -m experiments.pictures --workdir=runs/demo --out=experiments/demo
+python -m experiments.pictures --workdir=runs/scenes --model=scenes --out=experiments/scenes
 """
 
 import argparse
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=3, help="of the picture at three scales")
+    parser.add_argument("--model", help="what paints; else the run itself")
     arguments = parser.parse_args()
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -38,7 +40,7 @@ def main() -> None:
         print(f"{name}.png is {grid.name}")
     shutil.copy(arguments.workdir / "reals.png", out / "reals.png")
 
-    painter = creps_jax.load(arguments.workdir)
+    painter = creps_jax.load(arguments.model or arguments.workdir)
     n, _ = painter.shape
 
     def paint(seed: int, size: int, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
