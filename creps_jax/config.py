@@ -281,10 +281,7 @@ def parse(config: Any) -> RunConfig:
         "discriminator": network(DiscriminatorConfig, **given["discriminator"]),
         "recipe": RecipeConfig(batch_size=f["batch_size"], **given["recipe"]),
         "augment": None if f["augment.kind"] == "none" else AugmentConfig(**given["augment"]),
-        "layout": LayoutConfig(**given["layout"]),
-        "report": ReportConfig(**given["report"]),
-        "evaluate": EvaluateConfig(**given["evaluate"]),
-        "checkpoint": CheckpointConfig(**given["checkpoint"]),
-        "guard": GuardConfig(**given["guard"]),
     }
+    as_given = ("layout", "report", "evaluate", "checkpoint", "guard")
+    sections |= {name: SECTIONS[name][0](**given[name]) for name in as_given}
     return RunConfig(**given | sections)

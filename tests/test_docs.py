@@ -13,7 +13,7 @@ from creps_jax.config import FIELDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "experiments/README.md"]
 MAIN_FLAGS = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "creps_jax/main.py").read_text()))
 CREPS = typer.main.get_command(cli.app)
 
@@ -118,7 +118,7 @@ def test_the_readme_is_short():
     assert len(README.read_text(encoding="utf-8").split()) <= 1500
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page):
     for link in LINK.findall(prose(page)):
         if re.match(r"\w+://", link):
@@ -134,7 +134,7 @@ def test_every_page_is_linked_from_the_readme():
     assert {str(page.relative_to(ROOT)) for page in PAGES[1:]} <= links
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_shown_has_its_options(page):
     assert [fault for words in shown_commands(page) for fault in faults(words)] == []
 
@@ -164,7 +164,7 @@ def test_a_wrong_command_is_found(line):
     assert len([fault for words in commands(line) for fault in faults(words)]) == 1
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_python_block_compiles(page):
     for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
         if language == "python":
