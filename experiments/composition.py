@@ -111,7 +111,7 @@ def plot(path: Path, rows: list[tables.Row]) -> None:
             of = [row for row in rows if row["composed"] == composed]
             thicknesses = sorted({row["thickness"] for row in of})
             means = [np.mean([r[name] for r in of if r["thickness"] == t]) for t in thicknesses]
-            ax.plot(thicknesses, means, label=f"{composed} layers")
+            ax.plot(thicknesses, means, label="all layers" if composed == ALL else "the last layer")
             ax.plot([r["thickness"] for r in of], [r[name] for r in of], "k.", markersize=4)
         ax.set_xscale("log", base=2)
         ax.set(xlabel="thickness", title=name)
