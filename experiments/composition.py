@@ -4,7 +4,8 @@
 
 Networks that differ in nothing else are trained on as many procedural scenes: of thickness 1, 4,
 8 and 16, composed on all layers, and of 4 and 16, composed on the last alone: the other to-bi-line
-layers are held at zero, so that decoders before the last see nothing. Then, of each:
+layers are put back to zero after each step, so that decoders before the last see nothing. Then, of
+each:
 
   fd_lite      distance of fakes from scenes, at the training size
   fd_lite_4x   the same at 4 times the training size, where scenes are exact as well
@@ -86,8 +87,8 @@ def train_variant(variant: Variant, workdir: Path, kimg: float, seed: int) -> bo
 
 def measure(workdir: Path, images: int) -> dict[str, float]:
     """FIGURES of a trained run."""
-    at_1x = evaluate(("fd_lite", "self_ssim"), workdir, images=images, most_reals=images)
-    at_4x = evaluate(("fd_lite",), workdir, images=images, most_reals=images, size=4 * 32)
+    at_1x = evaluate(("fd_lite", "self_ssim"), workdir, images=images, most_reals=images).figures
+    at_4x = evaluate(("fd_lite",), workdir, images=images, most_reals=images, size=4 * 32).figures
     found = (at_1x["fd_lite"], at_4x["fd_lite"], at_1x["self_ssim"])
     return {name: figure.value for name, figure in zip(FIGURES, found, strict=True)}
 

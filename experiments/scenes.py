@@ -18,7 +18,7 @@ with a card of its figures.
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from creps_jax import devices
 from creps_jax.checkpoint import load_networks
 from creps_jax.data.scenes import procedural
 from creps_jax.evaluation.evaluating import evaluate
+from creps_jax.evaluation.metrics import Figure
 from creps_jax.interop import exporting
 from creps_jax.progress import progress
 from creps_jax.training import snapshots
@@ -44,37 +45,25 @@ def measure(folder: Path, side: int, images: int) -> dict[str, float]:
     kept = folder / f"figures-{images}.json"
     if kept.exists():
         return json.loads(kept.read_text())
-    with progress() as shown:
-        found = evaluate(
-            ("fd_lite", "self_ssim"), folder, images=images, most_reals=images, shown=shown
-        )
-        larger = evaluate(
-            ("fd_lite",),
-            folder,
-            images=images,
-            most_reals=images,
-            size=ENLARGED * side,
-            shown=shown,
-        )
-    found |= {"fd_lite_4x": larger["fd_lite"]}
+    found = figures_of(("fd_lite", "self_ssim"), folder, images)
+    found |= {"fd_lite_4x": figures_of(("fd_lite",), folder, images, ENLARGED * side)["fd_lite"]}
     figures = {name: figure.value for name, figure in found.items()}
     kept.write_text(json.dumps(figures))
     return figures
 
 
-def distance(folder: Path, side: int, images: int) -> float:
-    """fd_lite of the pictures in a folder."""
+def figures_of(
+    metrics: Sequence[str], folder: Path, images: int, size: int | None = None
+) -> dict[str, Figure]:
+    """Of a checkpoint; or, if it holds pictures, of these."""
+    if (folder / "checkpoints").exists():
+        what = {"workdir": folder}
+    else:
+        what = {"fakes": f"folder:{folder}", "reals": REALS}
     with progress() as shown:
-        found = evaluate(
-            ("fd_lite",),
-            fakes=f"folder:{folder}",
-            reals=REALS,
-            images=images,
-            most_reals=images,
-            size=side,
-            shown=shown,
-        )
-    return found["fd_lite"].value
+        return evaluate(
+            metrics, **what, images=images, most_reals=images, size=size, shown=shown
+        ).figures
 
 
 def references(average: Path, folder: Path, side: int, images: int) -> list[tables.Row]:
@@ -92,7 +81,7 @@ def references(average: Path, folder: Path, side: int, images: int) -> list[tabl
             if not file.exists():
                 image = Image.fromarray(picture(seed))
                 image.resize((side, side), Image.Resampling.BICUBIC).save(file)
-        return distance(there, side, images)
+        return figures_of(("fd_lite",), there, images, side)["fd_lite"].value
 
     return [
         {
@@ -145,7 +134,10 @@ def main() -> None:
     devices.cache_compilations()
     averages = arguments.workdir / "of" / f"{arguments.sigma:g}"
     rows: list[tables.Row] = []
-    for step in snapshots.steps(arguments.workdir):
+    steps = snapshots.steps(arguments.workdir)
+    if not steps:
+        raise SystemExit(f"Error: {arguments.workdir} has no snapshots: train there first")
+    for step in steps:
         folder = averages / str(step)
         snapshots.average(arguments.workdir, arguments.sigma, folder, step)
         config = load_networks(folder).config
@@ -155,8 +147,9 @@ def main() -> None:
         print(*tables.markdown(rows[-1:]), sep="\n", flush=True)
     if arguments.ship:
         return ship(folder, step, figures, arguments.ship)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     plot(arguments.out / "scenes.png", rows)
-    rows += references(folder, averages / "pictures", side, arguments.images)
+    rows += references(folder, folder / "pictures", side, arguments.images)
     print(*tables.markdown(rows), sep="\n")
     tables.save(arguments.out / "scenes.csv", rows)
 

@@ -8,6 +8,8 @@ from creps_jax import places
 from creps_jax.options import check_range, one_line_errors, option, require_train_extra
 from creps_jax.progress import progress
 
+TOLD_MISFIT = 0.05
+
 
 def average(
     workdir: Annotated[
@@ -66,13 +68,21 @@ def average(
         for length in lengths:
             averages.exponent(length)
     full = devices.memory_errors(devices.FOR_PAINTING)
-    with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
+    with one_line_errors(OSError, ValueError, MemoryError), full:
         for length in lengths:
             there = target if len(lengths) == 1 else target / f"{length:g}"
-            step = snapshots.average(folder, length, there)
+            step, misfit = snapshots.average(folder, length, there)
             typer.echo(f"{there} is complete, of steps up to {step}")
-            found = evaluate(names, there, images=images, shown=shown) if names else {}
-            for name, (value, low, high) in found.items():
+            if misfit > TOLD_MISFIT:
+                typer.echo(
+                    f"Its profile is {misfit:.0%} off that of sigma={length:g}: there are too few "
+                    "snapshots for it."
+                )
+            if not names:
+                continue
+            with progress() as shown:
+                found = evaluate(names, there, images=images, shown=shown)
+            for name, (value, low, high) in found.figures.items():
                 typer.echo(f"{length:g}  {name} {value:.6g}  95% {low:.6g} to {high:.6g}")
 
 

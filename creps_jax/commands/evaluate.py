@@ -1,6 +1,8 @@
 """`creps evaluate`: how good and how consistent a network's images are."""
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +19,7 @@ from creps_jax.options import (
     network_path,
     one_line_errors,
     option,
+    parse_frame,
     parse_size,
     require_train_extra,
 )
@@ -95,7 +98,7 @@ def evaluate(
         require_train_extra("grain")
     path = network_path(workdir, model) if fakes is None else None
     with option("--size"):
-        frame = None if size is None else parse_size(size)
+        frame = None if size is None else parse_frame(size)
     with option("--window"):
         part = None if window is None else parse_size(window)
     with option("--images"):
@@ -108,9 +111,15 @@ def evaluate(
         weights = None if inception is None else disk.local_path(inception)
     with option("--out"):
         file = None if out is None else places.path(out)
+        if file is not None:
+            check_writable(file)
+    if fakes is not None:
+        with option("--truncation"):
+            if truncation != 1.0:
+                raise ValueError(f"{truncation} is for a network; --fakes are as they are")
 
     from creps_jax import devices
-    from creps_jax.evaluation.evaluating import evaluate
+    from creps_jax.evaluation.evaluating import IMAGES, evaluate
     from creps_jax.evaluation.metrics import BEST, parse
 
     devices.cache_compilations()
@@ -119,33 +128,52 @@ def evaluate(
     full = devices.memory_errors(devices.FOR_PAINTING)
     with one_line_errors(OSError, ValueError, MemoryError), full, progress() as shown:
         devices.check()
-        with argument_errors(inception="--inception"):
-            figures = evaluate(
+        with argument_errors():
+            found = evaluate(
                 names,
                 path,
-                fakes,
-                reals,
-                min(images, QUICK) if quick else images,
-                QUICK if quick else 50_000,
-                frame,
-                part,
-                seed,
-                truncation,
-                weights,
-                shown,
+                fakes=fakes,
+                reals=reals,
+                images=min(images, QUICK) if quick else images,
+                most_reals=QUICK if quick else IMAGES,
+                size=frame,
+                window=part,
+                seed=seed,
+                truncation=truncation,
+                inception=weights,
+                shown=shown,
             )
-    if file:
+    for name, (value, low, high) in found.figures.items():
+        typer.echo(f"{name} {value:.6g}  95% {low:.6g} to {high:.6g}, {BEST[name]} is better")
+    reals_too = "" if found.reals is None else f" and {found.reals} reals"
+    typer.echo(f"of {found.fakes} fakes{reals_too}")
+    if file is not None:
         told = {
             "of": str(workdir or model or fakes),
             "reals": reals or "of the run",
-            "images": images,
-            "size": frame,
-            "window": part,
+            "fakes_count": found.fakes,
+            "reals_count": found.reals,
+            "size": size,
+            "window": window,
             "seed": seed,
             "truncation": truncation,
-            "figures": {name: figure._asdict() for name, figure in figures.items()},
+            "figures": {
+                name: {end: number(value) for end, value in figure._asdict().items()}
+                for name, figure in found.figures.items()
+            },
         }
         with one_line_errors(OSError):
             places.write_whole(file, (json.dumps(told, indent=2) + "\n").encode())
-    for name, (value, low, high) in figures.items():
-        typer.echo(f"{name} {value:.6g}  95% {low:.6g} to {high:.6g}, {BEST[name]} is better")
+
+
+def check_writable(file: Path) -> None:
+    """Raises ValueError, before the work, where a file cannot be."""
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder; give the name of a file")
+    if not places.is_in_bucket(file) and not os.access(file.parent, os.W_OK):
+        raise ValueError(f"{file.parent} is no folder that can be written to")
+
+
+def number(value: float) -> float | None:
+    """As JSON has it: nothing in the place of infinities."""
+    return value if math.isfinite(value) else None

@@ -12,7 +12,7 @@ import logging
 import math
 import pathlib
 from collections.abc import Container as Names
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -40,6 +40,9 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
+
+    def version(self) -> Any:
+        """A JSON value that changes when an image does."""
 
 
 def open_source(
@@ -124,6 +127,10 @@ class ImageSource:
         others = [image for image in self._images if image.name not in names]
         return type(self)(self.container, others, self._config)
 
+    def version(self) -> Any:
+        """What the container says of the files: sizes and times."""
+        return patiently(self.container.version, self.names)
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -147,6 +154,10 @@ class CachedSource:
         self._examples: dict[int, dict[str, np.ndarray]] = {}
         self.label_counts = source.label_counts
         self.fingerprint = source.fingerprint
+
+    def version(self) -> Any:
+        """The source's."""
+        return self._source.version()
 
     def __len__(self) -> int:
         return len(self._source)
@@ -177,6 +188,10 @@ class ProceduralSource:
         self._config = config
         self.label_counts = np.zeros(0, np.int64)
         self.fingerprint = config.source
+
+    def version(self) -> Any:
+        """Of the scenes' program, there is none."""
+        return None
 
     def __len__(self) -> int:
         return self._count

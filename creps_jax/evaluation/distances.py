@@ -1,10 +1,11 @@
 """How far a set of images is from another, by what a network sees in them.
 
 Features of n fakes and m reals, [n, d] and [m, d], float64, on the host. Each measure gives a value
-of each image; its figure is their mean. Where a figure is no mean (a distance of Gaussians, say)
+of each fake; its figure is their mean. Where a figure is no mean (a distance of Gaussians, say)
 the values are the figure plus the influence of each fake on it (Hampel 1974), so that the bootstrap
 of their mean is that of the figure to the first order: in no time, and without the bias that
-images drawn twice would bring.
+images drawn twice would bring. Where even that is not to be had, they are of groups of fakes: the
+jackknife's.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from scipy.special import log_softmax
 
 Array = np.ndarray
 
-BLOCK = 2000  # Images that kernel() compares with one another.
+BLOCK = 2000  # Images of a set that kernel() compares with one another.
+GROUPS = 20  # Of fakes, one of which is left out at a time.
 NEIGHBOURS, DENSITY_NEIGHBOURS = 3, 5  # As in the two papers.
 SPLITS = 10  # Of inception scores, as they are published.
 _ROWS = 1000  # Of distances in memory at a time.
@@ -50,30 +52,29 @@ def frechet(fakes: Array, reals: Array) -> Array:
 def kernel(fakes: Array, reals: Array) -> Array:
     """The squared maximum mean discrepancy, unbiased (Binkowski et al. 2018, eq. 4): [n].
 
-    Of the polynomial kernel (x y / d + 1)^3; the mean over blocks of at most 2,000 fakes and 2,000
-    reals, each image in one of them.
+    Of the polynomial kernel (x y / d + 1)^3. Each fake is compared with every real; within a set
+    images are compared with those of their block, of 2,000 at most, each in one of them.
 
     Raises:
-      ValueError: there are fewer than two of either for each block.
+      ValueError: there are fewer than two of either.
     """
-    blocks = -(-max(len(fakes), len(reals)) // BLOCK)
-    _check_count(fakes, reals, 2 * blocks)
-    values = np.empty(len(fakes))
-    for i in range(blocks):
-        x, y = fakes[i::blocks], reals[i::blocks]
-        within, across = _mean_of_others(_polynomial(x, x)), _polynomial(x, y).mean(axis=1)
-        value = within.mean() + _mean_of_others(_polynomial(y, y)).mean() - 2 * across.mean()
-        values[i::blocks] = _with_influence(value, 2 * (within - across))
-    return values
+    _check_count(fakes, reals, 2)
+    across = np.zeros(len(fakes))
+    for x, place in _blocks(fakes):
+        for y, _ in _blocks(reals):
+            across[place] += _polynomial(x, y).sum(axis=1) / len(reals)
+    within = _within_blocks(fakes)
+    value = within.mean() + _within_blocks(reals).mean() - 2 * across.mean()
+    return _with_influence(value, 2 * (within - across))
 
 
 class Manifolds(NamedTuple):
     """How far the balls around images of one set hold those of the other."""
 
     precision: Array  # [n], whether a fake is in the ball of a real
-    recall: Array  # [m], whether a real is in the ball of a fake
+    recall: Array  # [groups], of the share of reals that are in the ball of a fake
     density: Array  # [n], in how many balls of reals a fake is, over 5
-    coverage: Array  # [m], whether a fake is in the ball of a real
+    coverage: Array  # [groups], of the share of reals in whose ball a fake is
 
 
 def manifolds(fakes: Array, reals: Array) -> Manifolds:
@@ -88,13 +89,27 @@ def manifolds(fakes: Array, reals: Array) -> Manifolds:
     of_fakes, _ = _radii(fakes)
     narrow, wide = _radii(reals)
     precision, density = np.empty(len(fakes)), np.empty(len(fakes))
-    recall, coverage = np.zeros(len(reals)), np.zeros(len(reals))
+    groups = min(GROUPS, len(fakes))
+    recalled, covered = np.zeros((2, groups, len(reals)), int)  # By how many fakes of a group.
     for rows, squares in _squared_distances(fakes, reals):
         precision[rows] = (squares <= narrow).any(axis=1)
         density[rows] = (squares <= wide).sum(axis=1) / DENSITY_NEIGHBOURS
-        recall = np.maximum(recall, (squares <= of_fakes[rows, None]).any(axis=0))
-        coverage = np.maximum(coverage, (squares <= wide).any(axis=0))
-    return Manifolds(precision, recall, density, coverage)
+        for group in range(groups):
+            some = slice((group - rows.start) % groups, None, groups)
+            recalled[group] += (squares[some] <= of_fakes[rows][some, None]).sum(axis=0)
+            covered[group] += (squares[some] <= wide).sum(axis=0)
+    return Manifolds(precision, _without_each(recalled), density, _without_each(covered))
+
+
+def _without_each(counts: Array) -> Array:
+    """The share of reals that some fake counts, as the jackknife's values of groups of fakes.
+
+    counts [groups, m]: how many fakes of each group count a real. The mean of the values is the
+    share; how they scatter is how it changes when a group is left out.
+    """
+    total = counts.sum(axis=0)
+    without = (total > counts).mean(axis=1)
+    return _with_influence((total > 0).mean(), -(len(counts) - 1) * without)
 
 
 def inception_score(logits: Array) -> Array:
@@ -105,7 +120,8 @@ def inception_score(logits: Array) -> Array:
     Raises:
       ValueError: there are fewer images than parts.
     """
-    _check_count(logits, logits, SPLITS)
+    if len(logits) < SPLITS:
+        raise ValueError(f"{SPLITS} images are needed at least; there are {len(logits)} fakes")
     values = np.empty(len(logits))
     for i in range(SPLITS):
         logs = log_softmax(logits[i::SPLITS], axis=1)
@@ -126,6 +142,21 @@ def _check_count(fakes: Array, reals: Array, least: int) -> None:
             f"{least} images of each kind are needed at least; there are {len(fakes)} fakes and "
             f"{len(reals)} reals"
         )
+
+
+def _blocks(x: Array) -> Iterator[tuple[Array, slice]]:
+    """Parts of at most BLOCK images, all but of one size, and where they are."""
+    count = -(-len(x) // BLOCK)
+    for i in range(count):
+        yield x[i::count], slice(i, None, count)
+
+
+def _within_blocks(x: Array) -> Array:
+    """The mean similarity of each image and the others of its block: [n]."""
+    values = np.empty(len(x))
+    for some, place in _blocks(x):
+        values[place] = _mean_of_others(_polynomial(some, some))
+    return values
 
 
 def _polynomial(x: Array, y: Array) -> Array:

@@ -24,15 +24,22 @@ def cached(url: str, shown: Progress | None = None) -> Path:
       OSError: it cannot be downloaded or kept, or is another file; says what to do.
     """
     name = Path(url).name
-    remedy = f"download {url} by hand, and give the path of the file"
     if (folder := devices.cache_folder()) is None:
-        raise OSError(f"there is no cache folder to keep {name} in; {remedy}")
+        raise OSError(
+            f"there is no cache folder to keep {name} in; download {url} by hand, and give its path"
+        )
+    remedy = f"download {url} by hand, as this file"
     if not (file := folder / name).exists():
         try:
             disk.write_whole(file, _download(url, shown or Silent()))
         except (OSError, http.client.HTTPException) as error:
             raise OSError(f"{file} cannot be had: {error}; {remedy}") from error
     return file
+
+
+def sum_of(url: str) -> str:
+    """The first digits of the file's SHA-256, which end its name."""
+    return Path(url).stem.rpartition("-")[2]
 
 
 def _download(url: str, shown: Progress) -> bytes:
@@ -43,7 +50,7 @@ def _download(url: str, shown: Progress) -> bytes:
         while chunk := response.read(CHUNK_BYTES):
             data += chunk
             shown.advance(len(chunk) / 2**20)
-    expected = Path(url).stem.rpartition("-")[2]
+    expected = sum_of(url)
     found = hashlib.sha256(data).hexdigest()[: len(expected)]
     if found != expected:
         raise OSError(f"the SHA-256 of its {len(data):,} bytes begins {found}, not {expected}")

@@ -39,7 +39,8 @@ def load(
 
     Raises:
       OSError: the file cannot be read.
-      ValueError: it is damaged; or an entry is missing or of another shape, which is named.
+      ValueError: it is damaged; or an entry is missing, of another shape or not finite, which is
+        named.
     """
     entry = functools.partial(_entry, path, weights.read_arrays(path))
     shapes = jax.eval_shape(network.init, jax.random.key(0), inputs)
@@ -78,4 +79,7 @@ def _entry(
     found, expected = arrays[name].shape, tuple(shape[axis] for axis in axes)
     if found != expected:
         raise ValueError(f"{path}: entry {name} has shape {found}, expected {expected}")
-    return np.asarray(arrays[name], np.float32).transpose(np.argsort(axes))
+    array = np.asarray(arrays[name], np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path}: entry {name} has numbers that are not finite")
+    return array.transpose(np.argsort(axes))

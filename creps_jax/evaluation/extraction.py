@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import logging
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax import places, rng, sharding
-from creps_jax.data.hosts import ALONE, Hosts
+from creps_jax.data.hosts import ALONE, Hosts, together
 from creps_jax.evaluation.networks import Network
 from creps_jax.evaluation.sets import Images, on_all
 from creps_jax.progress import Progress
+
+_log = logging.getLogger(__name__)
 
 Features = dict[str, np.ndarray]
 
@@ -51,7 +54,7 @@ def features_of(
     Returns features in process 0, None in others.
 
     Raises:
-      OSError: images cannot be read, or the disk fails.
+      OSError: images cannot be read.
     """
     variables = jax.tree.map(lambda x: on_all(mesh, "state", np.asarray(x)), network.variables)
     parts = []
@@ -60,7 +63,9 @@ def features_of(
         path = folder / f"{start:07d}.npz" if folder else None
         known = _read(path) if path and hosts.index == 0 else None
         if not hosts.gather(known is not None)[0]:
-            known = _seen(images, network, variables, mesh, start, stop, shown)
+            with together(hosts):
+                some = images.images(start, stop)
+            known = _seen(some, network, variables, mesh, shown)
             if path and hosts.index == 0:
                 _write(path, known)
         else:
@@ -75,20 +80,14 @@ def features_of(
 
 @rng.pinned()
 def _seen(
-    images: Images,
-    network: Network,
-    variables: Any,
-    mesh: Mesh,
-    start: int,
-    stop: int,
-    shown: Progress,
+    images: np.ndarray, network: Network, variables: Any, mesh: Mesh, shown: Progress
 ) -> Features:
-    """The features of the images start <= i < stop."""
-    see, together = _program(network.see, mesh), AT_A_TIME * mesh.size
-    some, found = images.images(start, stop), []
-    for first in range(0, len(some), together):
-        batch = some[first : first + together]
-        filled = np.resize(batch, (together, *batch.shape[1:]))
+    """The features of images, uint8 [n, h, w, channels]."""
+    see, count = _program(network.see, mesh), AT_A_TIME * mesh.size
+    found = []
+    for first in range(0, len(images), count):
+        batch = images[first : first + count]
+        filled = np.resize(batch, (count, *batch.shape[1:]))
         seen = jax.device_get(see(variables, on_all(mesh, "grid", filled)))
         found.append({name: array[: len(batch)] for name, array in seen.items()})
         shown.advance(len(batch))
@@ -121,5 +120,8 @@ def _read(path: Path) -> Features | None:
 def _write(path: Path, features: Features) -> None:
     data = io.BytesIO()
     np.savez(data, **features)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    places.write_whole(path, data.getvalue())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        places.write_whole(path, data.getvalue())
+    except OSError as error:
+        _log.warning("%s is not kept, it will be done again: %s.", path, error)

@@ -1,7 +1,7 @@
 """All metrics by name, and how they are measured: features first, then distances, then moves.
 
-A figure has an interval, 95 % of the bootstrap over the images that it is of (fakes; of recall and
-coverage, reals): what other images would have given. Reals are taken as all that there are.
+A figure has an interval, 95 % of the bootstrap over the fakes: what others would have given. Reals
+are taken as all that there are.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from creps_jax.data.hosts import ALONE, Hosts, together
-from creps_jax.evaluation import distances, features
+from creps_jax.evaluation import distances
 from creps_jax.evaluation.consistency import measures
 from creps_jax.evaluation.extraction import Features, features_of, kept_in
 from creps_jax.evaluation.networks import Network
-from creps_jax.evaluation.sets import Fakes, Images
+from creps_jax.evaluation.sets import Fakes, Images, uniform
 from creps_jax.progress import Progress, Silent
 
-# Of fakes and reals; a value of each image, by metric.
+# Of fakes and reals; values whose mean is the figure, by metric.
 Measure = Callable[[Features, Features], dict[str, np.ndarray]]
 
 RESAMPLES, SHARE = 1000, 0.95  # Of the bootstrap, and of what the interval holds.
@@ -32,6 +32,8 @@ class Distance(NamedTuple):
     network: str  # As networks.py names it.
     best: dict[str, str]  # "higher" or "lower", by metric
     measure: Measure
+    least: int  # images, of each kind
+    needs_reals: bool = True
 
 
 def _distances(network: str, suffix: str = "", fd: str = "fid", kd: str = "kid") -> list[Distance]:
@@ -47,9 +49,11 @@ def _distances(network: str, suffix: str = "", fd: str = "fid", kd: str = "kid")
 
     names = [f"{name}{suffix}" for name in distances.Manifolds._fields]
     return [
-        Distance(network, {fd: "lower"}, frechet),
-        Distance(network, {kd: "lower"}, kernel),
-        Distance(network, dict.fromkeys(names, "higher"), manifolds),
+        Distance(network, {fd: "lower"}, frechet, 2),
+        Distance(network, {kd: "lower"}, kernel, 2),
+        Distance(
+            network, dict.fromkeys(names, "higher"), manifolds, distances.DENSITY_NEIGHBOURS + 1
+        ),
     ]
 
 
@@ -60,7 +64,7 @@ def _inception_score(fakes: Features, _: Features) -> dict[str, np.ndarray]:
 DISTANCES = (
     *_distances("lite", "_lite", "fd_lite", "kd_lite"),
     *_distances("inception"),
-    Distance("inception", {"is": "higher"}, _inception_score),
+    Distance("inception", {"is": "higher"}, _inception_score, distances.SPLITS, needs_reals=False),
     *_distances("inception_clean", "_clean", "fid_clean", "kid_clean"),
 )
 BEST = {name: best for group in DISTANCES for name, best in group.best.items()}
@@ -88,15 +92,41 @@ def parse(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def groups_of(metrics: Sequence[str]) -> list[Distance]:
+    """The distances among the metrics."""
+    return [group for group in DISTANCES if group.best.keys() & set(metrics)]
+
+
 def networks_of(metrics: Sequence[str]) -> set[str]:
     """The networks that the metrics need."""
-    return {group.network for group in DISTANCES if group.best.keys() & set(metrics)}
+    return {group.network for group in groups_of(metrics)}
 
 
-def check_installed(metrics: Sequence[str]) -> None:
-    """Raises ValueError, which says what to install, if the metrics need what is missing."""
-    if "lite" in networks_of(metrics):
-        features.installed()
+def needs_reals(metrics: Sequence[str]) -> bool:
+    """Whether any of the metrics compares with reals."""
+    return any(group.needs_reals for group in groups_of(metrics))
+
+
+def check_possible(
+    metrics: Sequence[str], shape: tuple[int, int], fakes: int, reals: int | None
+) -> None:
+    """Raises ValueError, which names the metric, if images are too small or too few.
+
+    Args:
+      shape: height and width of the training images, px.
+      fakes, reals: how many there are; None: no reals are needed.
+    """
+    for group in groups_of(metrics):
+        for kind, count in (("fakes", fakes), ("reals", reals if group.needs_reals else None)):
+            if count is not None and count < group.least:
+                name = next(name for name in metrics if name in group.best)
+                raise ValueError(f"{name} needs {group.least} {kind} at least; there are {count}")
+    for name in metrics:
+        if name in measures.METRICS and min(shape) < (least := measures.METRICS[name].least_px):
+            raise ValueError(
+                f"{name} needs images of {least} x {least} px at least; these have "
+                f"{shape[0]} x {shape[1]}"
+            )
 
 
 def measure(
@@ -113,7 +143,7 @@ def measure(
 
     Args:
       metrics: of parse().
-      reals: None where no metric needs features.
+      reals: None where no metric compares with them.
       networks: by name, those of networks_of(metrics).
       mesh: the devices that share the work; all processes must call it.
       folder: where features are kept, so that a stopped call goes on where it was, and reals are
@@ -121,20 +151,25 @@ def measure(
 
     Raises:
       ValueError: there are too few images, or too small ones, or no generator where a metric needs
-        one.
+        one; before any work.
       OSError: images cannot be read, or the disk fails.
     """
     shown = shown or Silent()
     moved = [name for name in metrics if name in measures.METRICS]
     if moved and not isinstance(fakes, Fakes):
         raise ValueError(f"{moved[0]} is measured of a generator, not of a set of images")
-    groups = [group for group in DISTANCES if group.best.keys() & set(metrics)]
-    needed = dict.fromkeys(group.network for group in groups)
-    assert reals is not None or not needed
-    shown.stage(len(needed) * (len(fakes) + len(reals or ())), "images")
+    shape = fakes.generator.config.shape if isinstance(fakes, Fakes) else fakes.crop.window
+    check_possible(metrics, shape, len(fakes), None if reals is None else len(reals))
+    groups = groups_of(metrics)
+    sets = {
+        name: [fakes, reals if any(g.network == name and g.needs_reals for g in groups) else None]
+        for name in dict.fromkeys(group.network for group in groups)
+    }
+    shown.stage(sum(len(each) for both in sets.values() for each in both if each), "images")
     features = {
         name: [
-            features_of(
+            images
+            and features_of(
                 images,
                 networks[name],
                 mesh,
@@ -142,9 +177,9 @@ def measure(
                 shown,
                 hosts,
             )
-            for images in (fakes, reals)
+            for images in both
         ]
-        for name in needed
+        for name, both in sets.items()
     }
     found: dict[str, Figure] = {}
     with together(hosts):
@@ -159,7 +194,8 @@ def measure(
 
 def _of_moves(name: str, fakes: Fakes) -> Figure:
     metric = measures.METRICS[name]
-    ws = fakes.latents(0, min(MOVED, len(fakes)))
+    shares = uniform(fakes.generator.config.num_classes)  # Whichever reals there may be.
+    ws = fakes.latents(0, min(MOVED, len(fakes)), shares)
     values = metric.measure(fakes.generator, fakes.variables, ws, fakes.crop.seed)
     return figure(values, metric.in_unit)
 

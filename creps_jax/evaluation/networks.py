@@ -6,6 +6,7 @@ and 'inception_clean' the same of images that are resized without aliasing (Parm
 
 import functools
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from creps_jax.evaluation import features, inception
+from creps_jax.evaluation import downloads, features, inception
 from creps_jax.progress import Progress
 
 Array = jax.Array
+
+_log = logging.getLogger(__name__)
 
 LITE_PX = 224  # The side of the images that the network was trained on.
 
@@ -60,8 +63,14 @@ def of_inception(
     """
     path = inception.find(path, shown=shown)
     _, variables = inception.load(path)
-    see = functools.partial(_see_inception, is_clean)
-    return Network(f"inception {is_clean} {_sum(path)}", see, variables)
+    see, found = functools.partial(_see_inception, is_clean), _sum(path)
+    if not found.startswith(downloads.sum_of(inception.URL)):
+        _log.warning(
+            "%s is not the public file, whose SHA-256 begins %s: figures are no published ones.",
+            path,
+            downloads.sum_of(inception.URL),
+        )
+    return Network(f"inception {is_clean} {found}", see, variables)
 
 
 def _see_inception(is_clean: bool, variables: Any, images: Array) -> dict[str, Array]:

@@ -26,7 +26,7 @@ from creps_jax.rendering.frame import antialiasing
 
 AT_A_TIME = 64  # Fakes that a device paints in one call.
 _PAINTED_PX = 2**16  # At a time, of several fakes or of a part of one.
-_VERSION = 1  # Of this file: what it makes of the same inputs.
+_VERSION = 2  # Of this file: what it makes of the same inputs.
 
 
 class Images(Protocol):
@@ -68,11 +68,11 @@ class Reals:
         self.crop = crop
         count = min(count, len(source))
         self._chosen = np.linspace(0, len(source) - 1, count).astype(int)
+        is_whole = crop.window == crop.frame
         described = {
-            "images": source.fingerprint,
-            # How they are decoded; not how fast.
-            "data": dataclasses.asdict(dataclasses.replace(config, threads=0, workers=0)),
-            "crop": crop,
+            "images": [source.fingerprint, source.version()],
+            "decoded": [config.shape, config.image_channels, config.resize, config.random_crop],
+            "crop": crop._replace(seed=0) if is_whole else crop,
             "count": count,
         }
         self.key = digest("reals", described)
@@ -143,12 +143,16 @@ class Fakes:
     def __len__(self) -> int:
         return self._count
 
-    def latents(self, start: int, stop: int) -> np.ndarray:
-        """The latents of images' layers: float32 [stop - start, num_ws, w_dim]."""
-        config = self.generator.config
+    def latents(self, start: int, stop: int, shares: tuple[float, ...] | None = None) -> np.ndarray:
+        """The latents of images' layers: float32 [stop - start, num_ws, w_dim].
+
+        Args:
+          shares: how often each class occurs; None: as told to __init__.
+        """
+        config, shares = self.generator.config, self._shares if shares is None else shares
         seeds = [(self.crop.seed + i) % 2**32 for i in range(start, stop)]
         z = latents.draw_z(seeds, config.z_dim)
-        labels = np.array([self._label(i) for i in range(start, stop)])
+        labels = np.array([self._label(i, shares) for i in range(start, stop)])
         ws = np.empty((stop - start, config.num_ws, config.w_dim), np.float32)
         for label in np.unique(labels):
             given = int(label) if config.num_classes else None
@@ -158,12 +162,12 @@ class Fakes:
             )
         return ws
 
-    def _label(self, index: int) -> int:
+    def _label(self, index: int, shares: tuple[float, ...]) -> int:
         """The class of an image, drawn as often as the shares say; 0 without classes."""
         if not self.generator.config.num_classes:
             return 0
         random = np.random.default_rng((self.crop.seed, index, 1))
-        return int(random.choice(len(self._shares), p=np.array(self._shares)))
+        return int(random.choice(len(shares), p=np.array(shares)))
 
     def _positions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Of the rows and columns of an image's samples: float32 [h down] and [w across]."""
@@ -191,6 +195,11 @@ class Fakes:
             laid = (on_all(self._mesh, "grid", each) for each in filled)
             painted.append(np.asarray(paint(self._painted, *laid)))
         return np.concatenate(painted)[: len(some)]
+
+
+def uniform(num_classes: int) -> tuple[float, ...]:
+    """All classes as often."""
+    return (1 / max(num_classes, 1),) * num_classes
 
 
 def digest(kind: str, described: Any) -> str:

@@ -64,13 +64,17 @@ class Profile(NamedTuple):
         return (g + 1) * (h + 1) / (g + h + 1) * shares / least
 
 
-def weights(kept: Sequence[Profile], wanted: Profile) -> np.ndarray:
-    """The sum of the kept profiles that is nearest to the wanted one: float64 [kept].
+def weights(kept: Sequence[Profile], wanted: Profile) -> tuple[np.ndarray, float]:
+    """The sum of the kept profiles that is nearest to the wanted one in the mean square.
 
-    In the mean square over the steps; the weights add up to 1 all but exactly.
+    Returns the weights, float64 [kept], brought to a sum of 1, as parameters must not shrink; and
+    how far the sum is from the wanted profile, relative to that.
     """
     matrix = np.array([[a.overlap(b) for b in kept] for a in kept])
     right = np.array([a.overlap(wanted) for a in kept])
     scale = 1 / np.sqrt(matrix.diagonal())  # Profiles of early steps are high and narrow.
-    solved = np.linalg.lstsq(matrix * scale[:, None] * scale, right * scale, rcond=1e-12)[0]
-    return solved * scale
+    solved = np.linalg.lstsq(matrix * scale[:, None] * scale, right * scale, rcond=1e-12)[0] * scale
+    solved /= solved.sum()
+    power = wanted.overlap(wanted)
+    square = solved @ matrix @ solved - 2 * solved @ right + power
+    return solved, float(np.sqrt(max(square, 0.0) / power))

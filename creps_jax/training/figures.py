@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from creps_jax import devices, places
 from creps_jax.data.hosts import Hosts
 from creps_jax.evaluation import evaluating, metrics
 from creps_jax.evaluation.sets import Crop, Fakes, Reals
+from creps_jax.model.generator import Generator
 from creps_jax.progress import Progress
 from creps_jax.training import exchange
 from creps_jax.training.report import Reporter, duration
@@ -48,19 +50,17 @@ def measuring(run: Run, is_stopped: Callable[[], bool]) -> Callable[[Run, Report
     A stop in the middle loses nothing: the run is saved as it is, and the same command goes on
     where the evaluation was.
 
+    Figures are those of `creps evaluate` with as many images: of seeds from 0 on, in float32.
+
     Args:
       is_stopped: whether a stop has been asked for.
-
-    Raises:
-      ValueError, OSError: the weights of a metric's network cannot be had.
     """
     asked = run.config.evaluate
     if not asked.metrics:
         return None
     names = metrics.parse(asked.metrics)
-    networks = evaluating.networks_by_name(metrics.networks_of(names), None, Progress(None))
-    shape = run.config.generator.shape
-    crop = Crop(shape, shape, run.config.seed)
+    shape, generator = run.config.generator.shape, Generator(run.config.generator)
+    crop = Crop(shape, shape, 0)
     reals = Reals(run.source, run.config.data, crop, evaluating.IMAGES)
     hosts = Hosts(jax.process_index(), jax.process_count(), exchange.gather)
     folder = devices.cache_folder()
@@ -70,7 +70,7 @@ def measuring(run: Run, is_stopped: Callable[[], bool]) -> Callable[[Run, Report
             return
         started = time.perf_counter()
         fakes = Fakes(
-            run.task.generator,
+            generator,
             run.state.g_ema,
             run.task.mesh,
             crop,
@@ -80,7 +80,7 @@ def measuring(run: Run, is_stopped: Callable[[], bool]) -> Callable[[Run, Report
         shown = _Stoppable(is_stopped)
         try:
             found = metrics.measure(
-                names, fakes, reals, networks, run.task.mesh, folder, shown, hosts
+                names, fakes, reals, run.networks, run.task.mesh, folder, shown, hosts
             )
         except Stopped:
             print("Stopped in an evaluation; it goes on where it was.", flush=True)
@@ -89,14 +89,21 @@ def measuring(run: Run, is_stopped: Callable[[], bool]) -> Callable[[Run, Report
             _log.error("Step %d is not evaluated: %s.", run.step, error)
             return
         if folder and hosts.index == 0:
-            evaluating.forget(folder, fakes, networks.values())
+            evaluating.forget(folder, fakes, run.networks.values())
         run.evaluated, run.figures = run.step, flat(found)
         reporter.figures(run.step, run.figures)
-        first = found[names[0]].value
-        if run.best is None or is_better(names[0], first, run.best):
-            run.best = {"step": run.step, "metric": names[0], "value": first}
+        first = {
+            "step": run.step,
+            "metric": names[0],
+            "value": found[names[0]].value,
+            "fakes": len(fakes),
+            "reals": len(reals),
+        }
+        if run.best is None or is_better(first, run.best):
+            run.best = first
+        reporter.evaluation_sec = time.perf_counter() - started
         if hosts.index == 0:
-            print(line(run, found, time.perf_counter() - started), flush=True)
+            print(line(run, found, reporter.evaluation_sec), flush=True)
         keep(run, reporter)
         if run.best["step"] == run.step:
             run.checkpoints.wait()
@@ -114,12 +121,13 @@ def flat(figures: dict[str, metrics.Figure]) -> dict[str, float]:
     return named
 
 
-def is_better(metric: str, value: float, best: dict[str, Any]) -> bool:
-    """Whether a value is better than the best; of another metric, there is no best yet."""
-    if best["metric"] != metric:
+def is_better(one: dict[str, Any], best: dict[str, Any]) -> bool:
+    """Whether an evaluation is better than the best; of other images or metrics, there is none."""
+    if any(one[name] != best.get(name) for name in ("metric", "fakes", "reals")):
         return True
-    lower = metrics.BEST[metric] == "lower"
-    return value < best["value"] if lower else value > best["value"]
+    lower = metrics.BEST[one["metric"]] == "lower"
+    value, known = one["value"], best["value"]
+    return math.isnan(known) or (value < known if lower else value > known)
 
 
 def line(run: Run, figures: dict[str, metrics.Figure], seconds: float) -> str:

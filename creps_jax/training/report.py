@@ -146,6 +146,7 @@ class Reporter:
         self._workdir, self._config, self._guard = workdir, config, guard
         self._collected: list[dict[str, jax.Array]] = []
         self._timed_from = step
+        self.evaluation_sec = 0.0  # What the last evaluation took.
         self._start_interval()
         self._writes = jax.process_index() == 0
         self._events: Events | None = None  # Where none are wanted, or to come.
@@ -234,7 +235,7 @@ class Reporter:
         self._append({"step": step, "kimg": kimg, **scalars})
         if self._events:
             self._events.write(lambda writer: writer.write_scalars(step, scalars))
-        print(progress_line(step, kimg, self._config, scalars), flush=True)
+        print(progress_line(step, kimg, self._config, scalars, self.evaluation_sec), flush=True)
 
     def figures(self, step: int, figures: dict[str, float]) -> None:
         """Write what an evaluation gave to metrics.jsonl and TensorBoard, as figures/<name>."""
@@ -275,15 +276,21 @@ def mean_metrics(collected: list[dict[str, np.ndarray]]) -> dict[str, float]:
     }
 
 
-def progress_line(step: int, kimg: float, config: RunConfig, scalars: dict[str, float]) -> str:
-    """kimg, rate, remaining time and the main scalars of one report."""
+def progress_line(
+    step: int, kimg: float, config: RunConfig, scalars: dict[str, float], evaluation_sec: float
+) -> str:
+    """kimg, rate, remaining time, that of evaluations too, and the main scalars of one report."""
     total_kimg = config.total_steps * config.recipe.batch_size / 1000
+    evaluations = math.ceil(config.total_steps / config.steps(config.evaluate.every_kimg))
+    done = step // config.steps(config.evaluate.every_kimg)
+    left = (total_kimg - kimg) * scalars["time/sec_per_kimg"]
+    left += max(evaluations - done, 0) * evaluation_sec
     parts = [
         f"kimg {kimg:.3f}/{total_kimg:.3f}",
         f"step {step}",
         f"{scalars['time/images_per_sec']:.1f} img/s",
         f"{scalars['time/sec_per_kimg']:.1f} sec/kimg",
-        f"{duration((total_kimg - kimg) * scalars['time/sec_per_kimg'])} left",
+        f"{duration(left)} left",
         f"data {scalars['time/data_share']:.1%}",
         *(
             f"{name} {scalars[name]:.3f}"

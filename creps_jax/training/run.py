@@ -17,8 +17,10 @@ from creps_jax.config import MAY_CHANGE, RunConfig, parse
 from creps_jax.data.hosts import Hosts
 from creps_jax.data.pipeline import BatchIterator, make_iterator
 from creps_jax.data.sources import Source, open_source
-from creps_jax.evaluation import metrics
+from creps_jax.evaluation import evaluating, metrics
+from creps_jax.evaluation.networks import Network
 from creps_jax.interop import initial
+from creps_jax.progress import Progress
 from creps_jax.training import exchange, memory, programs
 from creps_jax.training.finetune import with_initial_weights
 from creps_jax.training.guards import Guard
@@ -48,6 +50,7 @@ class Run:
     figures: dict[str, float]  # that it gave
     best: dict[str, Any] | None  # step, metric and value of the best evaluation
     guard: Guard
+    networks: dict[str, Network]  # that its metrics need, by name
 
 
 @rng.pinned()
@@ -69,7 +72,7 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
     except ValueError as error:
         raise ValueError(f"--workdir: {error}") from error
     config = parse(raw_config)
-    check_metrics(config.evaluate.metrics)
+    networks = load_networks(config)
     if config.report.tensorboard and not places.is_in_bucket(workdir):
         check_installed()
     dtype = compute_dtype(config.precision, jax.default_backend())
@@ -81,22 +84,39 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
         lock = None
         if jax.process_index() == 0:
             lock = released_on_error.enter_context(lock_folder(workdir))
-        run = begin_or_continue(raw_config, config, workdir, lock)
+        run = begin_or_continue(raw_config, config, workdir, lock, networks)
         released_on_error.pop_all()  # From here on the run holds the lock.
     return run
 
 
-def check_metrics(names: str) -> None:
-    """Raises ValueError if evaluate.metrics names what is no metric, or needs what is missing."""
+def load_networks(config: RunConfig) -> dict[str, Network]:
+    """What the run's metrics need, by name.
+
+    Raises:
+      ValueError: evaluate.metrics names what is no metric, what cannot be had of such images, or
+        what needs weights that are missing or damaged.
+      OSError: the weights cannot be downloaded.
+    """
+    asked = config.evaluate
+    if not asked.metrics:
+        return {}
+    told = f"evaluate.metrics={asked.metrics!r}"
     try:
-        if names:
-            metrics.check_installed(metrics.parse(names))
+        names = metrics.parse(asked.metrics)
+        metrics.check_possible(names, config.generator.shape, asked.images, None)
+        return evaluating.networks_by_name(metrics.networks_of(names), None, Progress(None))
     except ValueError as error:
-        raise ValueError(f"evaluate.metrics={names!r}: {error}") from error
+        raise ValueError(f"{told}: {error}") from error
+    except OSError as error:
+        raise OSError(f"{told}: {error}") from error
 
 
 def begin_or_continue(
-    raw_config: dict[str, Any], config: RunConfig, workdir: Path, lock: Lock | None
+    raw_config: dict[str, Any],
+    config: RunConfig,
+    workdir: Path,
+    lock: Lock | None,
+    networks: dict[str, Network],
 ) -> Run:
     """The rest of `prepare`, in the locked workdir."""
     checkpoints = Checkpoints(workdir, config.checkpoint.keep)
@@ -147,6 +167,7 @@ def begin_or_continue(
         Guard(
             config.steps(config.guard.patience_kimg), adaptive, data["reported"], data["troubles"]
         ),
+        networks,
     )
 
 

@@ -30,7 +30,7 @@ VIDEO = [
     (["b.mp4", "--seeds=3-4", "--class=1", "--precision=bfloat16"], (16, 16)),
 ]
 SHORT = ["--size=16", "--fps=5", "--seconds=.6"]
-EVERYWHERE = ["--workdir", "--out"]
+EVERYWHERE = ["--workdir", "--out", "--model"]  # The last in test_import_export.py.
 
 
 def options_of(function):

@@ -43,9 +43,9 @@ def test_a_runs_figures_are_printed_and_written(workdir, cache, tmp_path):
     assert list(found) == ["kd_lite", "fd_lite"] and found["fd_lite"][0] > 1
     assert all(low < value < high for value, low, high in found.values())
     told = json.loads(out.read_text())
-    assert told["images"] == 20 and told["figures"]["fd_lite"]["value"] == pytest.approx(
-        found["fd_lite"][0], rel=1e-5
-    )
+    assert (told["fakes_count"], told["reals_count"]) == (20, 23) and told["figures"]["fd_lite"][
+        "value"
+    ] == pytest.approx(found["fd_lite"][0], rel=1e-5)
     assert len(list(cache.iterdir())) == 1  # Of the reals; of the fakes nothing is left.
     assert figures(creps(*command)) == found
 
@@ -70,6 +70,19 @@ def test_sets_of_images_are_compared_in_one_size(cache, tmp_path):
     assert abs(same) < 1e-6 < 10 < others < noise
 
 
+def test_files_that_are_replaced_are_seen_again(cache, tmp_path):
+    """Also where names and sizes stay."""
+    (tmp_path / "some").mkdir()
+    arguments = f"--fakes=folder:{tmp_path / 'some'}", "--reals=procedural:12", "--size=32"
+    found = []
+    for first in (0, 50):
+        for i in range(12):
+            scene = procedural.scene(first + i, (32, 32), 3)
+            Image.fromarray(scene).save(tmp_path / "some" / f"{i}.bmp")
+        found.append(figures(creps("evaluate", *arguments, "--metrics=fd_lite"))["fd_lite"][0])
+    assert abs(found[0]) < 1e-6 < 10 < found[1]
+
+
 def test_consistency_needs_no_reals_features(workdir):
     found = figures(creps("evaluate", f"--workdir={workdir}", "--metrics=ppl", "--images=4"))
     assert found.keys() == {"ppl"} and found["ppl"][0] > 0
@@ -84,8 +97,7 @@ def test_an_imported_network_is_evaluated(cache, tmp_path):
     assert figures(creps(*command, "--metrics=self_ssim"))["self_ssim"][0] < 1
     found = figures(creps(*command, "--metrics=fd_lite", "--reals=procedural:16"))
     assert found["fd_lite"][0] > 10
-    result = creps(*command, "--metrics=fd_lite")
-    assert result.exit_code == 1 and "datasets/images" in result.stderr
+    assert_refused(creps(*command, "--metrics=fd_lite"), "--reals", "datasets/images")
 
 
 def test_wrong_options(workdir, tmp_path):
@@ -94,14 +106,24 @@ def test_wrong_options(workdir, tmp_path):
 
     run = f"--workdir={workdir}"
     assert_refused(evaluate(run, "--metrics=fd"), "--metrics", "'fd' is no metric", "fd_lite")
-    assert_refused(evaluate(), "--workdir", "give --workdir, or --fakes")
+    assert_refused(evaluate(), "--workdir", "give --workdir, --model, or --fakes")
     assert_refused(evaluate(run, "--fakes=folder:a"), "--workdir", "or --fakes")
     assert_refused(evaluate(run, "--images=1"), "--images", "from 2 to")
     assert_refused(evaluate(run, "--size=0"), "--size", "HEIGHTxWIDTH")
+    fakes, reals = "--fakes=procedural:9", "--reals=procedural:9"
+    assert_refused(evaluate(fakes, reals), "--size", "a set of fakes needs a size")
+    assert_refused(evaluate(fakes, "--size=32"), "--reals", "a set of fakes needs reals")
+    assert_refused(evaluate(fakes, "--reals=folder:b", "--size=32"), "--reals", "the folder b does")
+    assert_refused(evaluate("--fakes=folder:a", reals, "--size=32"), "--fakes", "the folder a does")
+    assert_refused(evaluate(fakes, reals, "--truncation=.7"), "--truncation", "is for a network")
+    assert_refused(evaluate(run, "--window=999"), "--window", "must be from 1 px to the images'")
+    moved = run, "--metrics=fd_lite,eq_t", "--size=64"
+    assert_refused(evaluate(*moved), "--size", "eq_t is of the training size")
+    for place in ("nowhere/a.json", "."):
+        assert_refused(evaluate(run, f"--out={tmp_path / place}"), "--out", str(tmp_path))
     for arguments, message in (
-        (("--fakes=folder:a", "--reals=folder:b"), "a set of fakes needs reals, and a size"),
-        (("--fakes=folder:a", "--reals=folder:b", "--size=32"), "the folder b does not exist"),
-        ((run, "--window=999"), "window=.* must be no larger than the images"),
+        ((run, "--metrics=precision_lite", "--images=5"), "precision_lite needs 6 fakes at least"),
+        ((run, "--metrics=self_ssim"), "self_ssim needs images of 11 x 11 px at least"),
         ((run, "--metrics=fid", f"--inception={tmp_path / 'a.pth'}"), "No such file.*a.pth"),
         ((f"--workdir={tmp_path}",), "no checkpoint"),
     ):

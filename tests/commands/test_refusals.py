@@ -88,8 +88,8 @@ def test_a_picture_larger_than_the_disk_is_refused_before_the_work(workdir, tmp_
     assert names(tmp_path) == []
 
 
-def test_workdir_seeds_and_out_are_required():
-    for left_out in ("--workdir", "--seeds", "--out"):
+def test_seeds_and_out_are_required():
+    for left_out in ("--seeds", "--out"):
         given = {"--workdir", "--seeds", "--out"} - {left_out}
         result = creps("render", *(f"{option}=3" for option in given))
         assert result.exit_code == 2 and f"Missing option '{left_out}'" in result.stderr

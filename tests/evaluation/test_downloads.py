@@ -79,7 +79,7 @@ def test_how_far_it_is_is_shown(server, capsys, monkeypatch):
 )
 def test_what_is_no_such_file_is_not_kept(server, folder, path, reason):
     url = f"{server.url}/{path}"
-    told = rf"{folder}/net-\w+.pth cannot be had: {reason}; download {url} by hand, and give the"
+    told = rf"{folder}/net-\w+.pth cannot be had: {reason}; download {url} by hand, as this file"
     with pytest.raises(OSError, match=told):
         downloads.cached(url)
     assert names(folder) == []

@@ -64,7 +64,7 @@ def mesh_of(devices):
 
 
 def label(fakes, index):
-    return fakes._label(index)
+    return fakes._label(index, fakes._shares)
 
 
 # Fakes.

@@ -51,10 +51,27 @@ def test_averages_are_their_definition(snapshots):
 @pytest.mark.parametrize(("sigma", "error"), [(0.05, 1e-3), (0.1, 1e-3), (0.07, 0.05), (0.15, 0.1)])
 def test_other_lengths_are_sums_of_the_kept(snapshots, sigma, error):
     profiles, arrays = zip(*snapshots, strict=True)
-    found = weights(profiles, Profile(exponent(sigma), STEPS))
-    assert found.sum() == pytest.approx(1, abs=5e-3)
+    found, misfit = weights(profiles, Profile(exponent(sigma), STEPS))
+    assert found.sum() == pytest.approx(1) and misfit < 0.1
     expected = weighted(VALUES, exponent(sigma))
     np.testing.assert_allclose(found @ np.stack(arrays), expected, atol=error)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.2, 0.25])
+def test_few_snapshots_shrink_nothing_and_their_misfit_is_told(snapshots, sigma):
+    few = [profile for profile, _ in snapshots if profile.step % (STEPS // 4) == 0]
+    wanted = Profile(exponent(sigma), STEPS)
+    found, misfit = weights(few, wanted)
+    assert found.sum() == pytest.approx(1)
+    s = (np.arange(STEPS * 100) + 0.5) / 100
+
+    def density(profile):
+        g, t = profile
+        return (g + 1) * s**g / t ** (g + 1) * (s < t)
+
+    off = sum(w * density(p) for w, p in zip(found, few, strict=True)) - density(wanted)
+    expected = np.sqrt(np.square(off).sum() / np.square(density(wanted)).sum())
+    assert misfit == pytest.approx(expected, rel=1e-2) and misfit > 0.05
 
 
 def test_overlaps_are_integrals_of_products():

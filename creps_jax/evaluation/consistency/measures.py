@@ -30,7 +30,12 @@ from creps_jax.evaluation.consistency.motion import (
 )
 from creps_jax.evaluation.consistency.paths import ppl
 from creps_jax.evaluation.consistency.pictures import Picture, picture_of
-from creps_jax.evaluation.consistency.scales import aliasing, aliasing_rendered, self_ssim
+from creps_jax.evaluation.consistency.scales import (
+    WINDOW,
+    aliasing,
+    aliasing_rendered,
+    self_ssim,
+)
 from creps_jax.evaluation.consistency.spectra import decibels
 from creps_jax.model.generator import Generator, Variables
 
@@ -45,6 +50,7 @@ class Metric(NamedTuple):
     in_unit: Callable[[float], float]
     unit: str
     best: str  # "higher" or "lower"
+    least_px: int = 32  # a side of the training images
 
 
 def of_each(measure: Callable[[Picture, Random], float]) -> Measure:
@@ -78,8 +84,8 @@ def _decibels(ratio: float) -> float:
 # training size, what is folded down of one sample a pixel, and how far the renderer's default is
 # from the ideal; path length in pixels.
 METRICS = {
-    "self_ssim": Metric(_at_scale(self_ssim, 2), float, "", "higher"),
-    "self_ssim_half": Metric(_at_scale(self_ssim, 1 / 2), float, "", "higher"),
+    "self_ssim": Metric(_at_scale(self_ssim, 2), float, "", "higher", WINDOW),
+    "self_ssim_half": Metric(_at_scale(self_ssim, 1 / 2), float, "", "higher", 2 * WINDOW),
     "eq_t": _equivariance(translate),
     "eq_t_whole": _equivariance(translate_whole),
     "eq_r": _equivariance(rotate),
@@ -87,5 +93,5 @@ METRICS = {
     "sticking": Metric(of_each(sticking), float, "", "lower"),
     "aliasing": Metric(_at_scale(aliasing, 1 / 2), _decibels, "dB", "lower"),
     "aliasing_rendered": Metric(_at_scale(aliasing_rendered, 1 / 2), _decibels, "dB", "lower"),
-    "ppl": Metric(ppl, float, "", "lower"),
+    "ppl": Metric(ppl, float, "", "lower", 1),
 }
