@@ -21,7 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from configs import default
-from creps_jax import cli, sharding
+from creps_jax import cli, devices, sharding
 from creps_jax.checkpoint import Checkpoints, load_ema, load_generator, load_networks
 from creps_jax.commands import train
 from creps_jax.config import FIELDS, MAY_CHANGE
@@ -32,6 +32,7 @@ from creps_jax.fields import flatten
 from creps_jax.interop import initial
 from creps_jax.interop.exporting import export_networks
 from creps_jax.training import determinism, programs
+from creps_jax.training.figures import is_better
 from creps_jax.training.guards import Guard
 from creps_jax.training.requests import requests_blocked, stop_requests
 from creps_jax.training.run import prepare, save
@@ -387,10 +388,30 @@ def test_an_evaluation_that_cannot_be_is_told_and_the_run_goes_on(tmp_path, capl
     assert not figures_of(tmp_path / "run") and not (tmp_path / "run" / "best.json").exists()
 
 
-def test_metrics_that_are_none_are_refused_at_once(tmp_path):
-    for names, message in (("fd", "'fd' is no metric; there are fd_lite"), ("fid,", "'' is no")):
-        with pytest.raises(ValueError, match=f"evaluate.metrics='{names}': {message}"):
-            prepare(config_of(TRAINED | {"evaluate.metrics": names}), tmp_path / "run")
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("fd", "'fd' is no metric; there are fd_lite"),
+        ("fid,", "'' is no metric"),
+        ("ppl,self_ssim", "self_ssim needs images of 11 x 11 px at least; these have 8 x 16"),
+        ("fid", r"\S+/pt_inception-2015-12-05-6726825d.pth: is empty"),
+    ],
+)
+def test_metrics_that_cannot_be_had_are_refused_at_once(tmp_path, monkeypatch, names, message):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (devices.cache_folder() / "pt_inception-2015-12-05-6726825d.pth").touch()
+    with pytest.raises(ValueError, match=f"evaluate.metrics='{names}': {message}"):
+        prepare(config_of(TRAINED | {"evaluate.metrics": names}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_evaluations_of_as_many_images_are_compared():
+    best = {"metric": "fd_lite", "value": 9.0, "fakes": 50, "reals": 23}
+    assert is_better(best | {"value": 8.0}, best) and not is_better(best | {"value": 10.0}, best)
+    assert is_better(best | {"value": 10.0, "fakes": 60}, best)
+    assert is_better(best, best | {"value": float("nan")})
+    high = best | {"metric": "recall_lite"}
+    assert is_better(high | {"value": 10.0}, high) and is_better(best, high)
 
 
 def test_a_finished_run_says_so_and_compiles_nothing(trained, capsys):

@@ -23,6 +23,7 @@ from creps_jax.training.report import (
     duration,
     forget_after,
     mean_metrics,
+    progress_line,
 )
 from creps_jax.training.run import prepare
 from experiments.kill_hunt import tiny_config
@@ -43,6 +44,16 @@ def no_room():
 )
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("evaluation_sec", "left"), [(0, "4m 00s"), (30, "5m 00s")])
+def test_what_is_left_has_evaluations_in_it(evaluation_sec, left):
+    """After 40 of 100 steps with an evaluation every 38: those of 76 and 100 are to come."""
+    changes = {"batch_size": 16, "total_kimg": 1.6, "evaluate.every_kimg": 0.6}
+    config = parse(tiny_config(changes))
+    scalars = {f"time/{name}": 0.0 for name in ("images_per_sec", "data_share")}
+    line = progress_line(40, 0.64, config, scalars | {"time/sec_per_kimg": 250.0}, evaluation_sec)
+    assert f"  {left} left  " in line
 
 
 def test_a_metric_is_the_mean_over_the_steps_that_have_it():
