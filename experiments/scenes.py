@@ -4,7 +4,7 @@
     python -m experiments.scenes --workdir=runs/scenes
     python -m experiments.scenes --workdir=runs/scenes --sigma=.1 --ship=creps_jax/networks
 
-Of the average of each snapshot that the run has taken:
+Of the averages at snapshots that the run has taken:
 
   fd_lite      distance of fakes from scenes, at the training size
   fd_lite_4x   the same at 4 times the training size, where scenes are exact as well
@@ -129,12 +129,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("experiments/scenes"))
     parser.add_argument("--sigma", type=float, default=0.1, help="length of the averages")
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--every", type=int, default=1, help="snapshots from one to the next")
     parser.add_argument("--ship", type=Path, help="folder of the shipped network")
     arguments = parser.parse_args()
     devices.cache_compilations()
     averages = arguments.workdir / "of" / f"{arguments.sigma:g}"
     rows: list[tables.Row] = []
-    steps = snapshots.steps(arguments.workdir)
+    steps = snapshots.steps(arguments.workdir)[:: -arguments.every][::-1]  # The last is one.
     if not steps:
         raise SystemExit(f"Error: {arguments.workdir} has no snapshots: train there first")
     for step in steps:
