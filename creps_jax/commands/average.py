@@ -34,7 +34,7 @@ def average(
         str | None,
         typer.Option(help="Figures to compare them by: fd_lite,kd_lite, ... [default: none]"),
     ] = None,
-    images: Annotated[int, typer.Option(help="Fakes that these figures are of.")] = 2000,
+    images: Annotated[int, typer.Option(help="Fakes, and reals at most, of these figures.")] = 2000,
 ) -> None:
     """Make checkpoints of averages over the training, of any length, and compare them.
 
@@ -81,7 +81,7 @@ def average(
             if not names:
                 continue
             with progress() as shown:
-                found = evaluate(names, there, images=images, shown=shown)
+                found = evaluate(names, there, images=images, most_reals=images, shown=shown)
             for name, (value, low, high) in found.figures.items():
                 typer.echo(f"{length:g}  {name} {value:.6g}  95% {low:.6g} to {high:.6g}")
 
