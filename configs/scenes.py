@@ -2,8 +2,8 @@
 
 python -m creps_jax.main --config=configs/scenes.py --workdir=runs/scenes
 
-About 45 seconds a kimg on 2 CPU cores alone; what is shipped has seen 90 kimg. fd_lite falls from 342
-at 10 kimg to 135: see experiments/README.md. No download.
+About 45 seconds a kimg on 2 CPU cores alone; what is shipped has seen 90 kimg. fd_lite falls from
+342 at 10 kimg to 135: see experiments/README.md. No download.
 """
 
 import ml_collections

@@ -1,7 +1,8 @@
 """The README's pictures of a run: its grids, and scenes at 1x, at 4x, in a window and warped.
 
 python -m experiments.pictures --workdir=runs/demo --out=experiments/demo
-python -m experiments.pictures --workdir=runs/scenes --model=scenes --seed=1 --out=experiments/scenes
+python -m experiments.pictures --workdir=runs/scenes --model=scenes --seed=1 \\
+  --out=experiments/scenes
 """
 
 import argparse
