@@ -159,7 +159,7 @@ class EvaluateConfig:
 
     metrics: str = field("", "as fd_lite,kd_lite (docs/evaluation.md); the first tells the best")
     every_kimg: float = field(200.0, "kimg from one evaluation to the next")
-    images: int = field(10_000, "fakes; reals are all that there are, 50,000 at most", at_least=50)
+    images: int = field(10_000, "fakes; reals are all that there are, 50,000 at most", at_least=12)
 
 
 @dataclasses.dataclass(frozen=True)
