@@ -331,8 +331,14 @@ def _on_default_device(item: Path) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata)
 
 
-def load_generator(path: str | os.PathLike) -> tuple[Generator, Variables]:
+def load_generator(
+    path: str | os.PathLike,
+    load: Callable[[str | os.PathLike], tuple[Variables, dict]] = load_ema,
+) -> tuple[Generator, Variables]:
     """Returns the generator that a run saved last, with its EMA's variables: see load_ema.
+
+    Args:
+        load: what reads the path in the place of load_ema.
 
     Raises:
         FileNotFoundError: `path` is no folder, or there is no checkpoint in it.
@@ -342,7 +348,7 @@ def load_generator(path: str | os.PathLike) -> tuple[Generator, Variables]:
     """
     devices.check()
     with devices.memory_errors(devices.FOR_PAINTING):
-        variables, config = load_ema(path)
+        variables, config = load(path)
     return Generator(parse_saved(config).generator), variables
 
 

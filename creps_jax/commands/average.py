@@ -8,7 +8,7 @@ from creps_jax import places
 from creps_jax.options import check_range, one_line_errors, option, require_train_extra
 from creps_jax.progress import progress
 
-TOLD_MISFIT = 0.05
+TOLD_MISFIT = 0.05  # of an average's profile; a smaller one is not worth a line
 
 
 def average(
@@ -46,15 +46,13 @@ def average(
     """
     with option("--workdir"):
         folder = places.path(workdir)
+        require_train_extra("grain")
     with option("--sigma"):
         lengths = _parse_lengths(sigma)
     with option("--out"):
         target = places.path(out)
     with option("--images"):
         check_range(images, 2, 10**7)
-    if metrics:
-        with option("--metrics"):
-            require_train_extra("grain")
 
     from creps_jax import devices
     from creps_jax.evaluation.evaluating import evaluate

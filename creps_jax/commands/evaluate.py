@@ -112,11 +112,7 @@ def evaluate(
     with option("--out"):
         file = None if out is None else places.path(out)
         if file is not None:
-            check_writable(file)
-    if fakes is not None:
-        with option("--truncation"):
-            if truncation != 1.0:
-                raise ValueError(f"{truncation} is for a network; --fakes are as they are")
+            _check_writable(file)
 
     from creps_jax import devices
     from creps_jax.evaluation.evaluating import IMAGES, evaluate
@@ -158,7 +154,7 @@ def evaluate(
             "seed": seed,
             "truncation": truncation,
             "figures": {
-                name: {end: number(value) for end, value in figure._asdict().items()}
+                name: {end: _number(value) for end, value in figure._asdict().items()}
                 for name, figure in found.figures.items()
             },
         }
@@ -166,7 +162,7 @@ def evaluate(
             places.write_whole(file, (json.dumps(told, indent=2) + "\n").encode())
 
 
-def check_writable(file: Path) -> None:
+def _check_writable(file: Path) -> None:
     """Raises ValueError, before the work, where a file cannot be."""
     if file.is_dir():
         raise ValueError(f"{file} is a folder; give the name of a file")
@@ -174,6 +170,6 @@ def check_writable(file: Path) -> None:
         raise ValueError(f"{file.parent} is no folder that can be written to")
 
 
-def number(value: float) -> float | None:
+def _number(value: float) -> float | None:
     """As JSON has it: nothing in the place of infinities."""
     return value if math.isfinite(value) else None

@@ -72,6 +72,9 @@ def evaluate(
     """
     if (workdir is None) == (fakes is None):
         raise ValueError("give workdir, of a network, or fakes, a set of images")
+    with about("truncation"):
+        if fakes is not None and truncation != 1:
+            raise ValueError(f"truncation={truncation} is of a network; fakes are as they are")
     mesh = sharding.make_mesh()
     variables, config = (None, None) if workdir is None else load_ema(workdir)
     run = config and parse_saved(config)
@@ -92,12 +95,7 @@ def evaluate(
         generator = Generator(run.generator)
         of_fakes = Fakes(generator, variables, mesh, crop, images, label_shares, truncation)
     folder = devices.cache_folder()
-    try:
-        figures = measure(metrics, of_fakes, of_reals, seen, mesh, folder, shown)
-    except ValueError:  # It would not be another time.
-        if folder and run:
-            forget(folder, of_fakes, seen.values())
-        raise
+    figures = measure(metrics, of_fakes, of_reals, seen, mesh, folder, shown)
     if folder and run:  # Of reals they are needed again.
         forget(folder, of_fakes, seen.values())
     return Evaluation(figures, len(of_fakes), None if of_reals is None else len(of_reals))

@@ -24,7 +24,7 @@ def export_networks(
     """Writes the newest checkpoint's networks and a card beside them.
 
     Args:
-      workdir: as load_generator takes it.
+      workdir: as checkpoint.load_networks takes it.
       to: 'safetensors' or 'npz', of G, D and G_ema under their official names, to a file; or
         'stablehlo', programs of G_ema, into a folder.
       path: of the file, which ends as the format is called; or of the folder.
@@ -33,7 +33,8 @@ def export_networks(
     Returns the exported files and the card; each is there whole or not at all.
 
     Raises:
-      FileNotFoundError, ValueError: as load_generator. Or the format is none of these.
+      FileNotFoundError, ValueError: as checkpoint.load_networks. Or the format is none of these, or
+        a network is not there.
       OSError: the disk fails.
     """
     if to not in FORMATS:

@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from creps_jax import checkpoint, devices, places, shipped
-from creps_jax.config import parse_saved
+from creps_jax import checkpoint, places, shipped
 from creps_jax.interop import importing, official, weights
 from creps_jax.interop.pickles import printable
 from creps_jax.model.generator import Generator, Variables
@@ -36,10 +35,7 @@ def load_generator(path: str | os.PathLike) -> tuple[Generator, Variables]:
       FileNotFoundError, OSError, ValueError: as load_ema does; or JAX finds no device.
       MemoryError: the device has no room for the weights.
     """
-    devices.check()
-    with devices.memory_errors(devices.FOR_PAINTING):
-        variables, config = load_ema(path)
-    return Generator(parse_saved(config).generator), variables
+    return checkpoint.load_generator(path, load_ema)
 
 
 def _of_file(path: os.PathLike) -> tuple[Variables, dict[str, Any]]:

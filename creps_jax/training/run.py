@@ -72,7 +72,7 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
     except ValueError as error:
         raise ValueError(f"--workdir: {error}") from error
     config = parse(raw_config)
-    networks = load_networks(config)
+    networks = networks_of_metrics(config)
     if config.report.tensorboard and not places.is_in_bucket(workdir):
         check_installed()
     dtype = compute_dtype(config.precision, jax.default_backend())
@@ -89,7 +89,7 @@ def prepare(raw_config: dict[str, Any], workdir: str | os.PathLike) -> Run:
     return run
 
 
-def load_networks(config: RunConfig) -> dict[str, Network]:
+def networks_of_metrics(config: RunConfig) -> dict[str, Network]:
     """What the run's metrics need, by name.
 
     Raises:

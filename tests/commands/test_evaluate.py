@@ -115,7 +115,7 @@ def test_wrong_options(workdir, tmp_path):
     assert_refused(evaluate(fakes, "--size=32"), "--reals", "a set of fakes needs reals")
     assert_refused(evaluate(fakes, "--reals=folder:b", "--size=32"), "--reals", "the folder b does")
     assert_refused(evaluate("--fakes=folder:a", reals, "--size=32"), "--fakes", "the folder a does")
-    assert_refused(evaluate(fakes, reals, "--truncation=.7"), "--truncation", "is for a network")
+    assert_refused(evaluate(fakes, reals, "--truncation=.7"), "--truncation", "is of a network")
     assert_refused(evaluate(run, "--window=999"), "--window", "must be from 1 px to the images'")
     moved = run, "--metrics=fd_lite,eq_t", "--size=64"
     assert_refused(evaluate(*moved), "--size", "eq_t is of the training size")
