@@ -224,6 +224,15 @@ def test_what_is_kept_is_not_done_again_and_what_is_damaged_is(tmp_path, monkeyp
     assert kept_in(tmp_path, reals, NETWORK._replace(key="other")) != folder
 
 
+def test_what_cannot_be_kept_is_told_and_used(tmp_path, caplog):
+    (tmp_path / "features").touch()  # A folder should be there.
+    reals = Reals(open_source(DATA), DATA, WHOLE, 50)
+    folder = kept_in(tmp_path, reals, NETWORK)
+    found = features_of(reals, NETWORK, mesh_of(1), folder, Silent())
+    assert found["features"].shape == (50, 4)
+    assert "0000000.npz is not kept, it will be done again: " in caplog.text
+
+
 def test_progress_counts_every_image(network):
     shown, reals = Counted(), Reals(open_source(DATA), DATA, WHOLE, 50)
     networks = {"lite": NETWORK}

@@ -109,6 +109,12 @@ def test_weights_that_are_others_are_named(tmp_path, arrays, message):
         inception.load(tmp_path / "a.npz")
 
 
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"Conv2d_1a_3x3.bn.weight": np.full(32, np.nan, np.float32)})
+    with pytest.raises(ValueError, match=r"a.npz: entry Conv2d_1a_3x3.bn.weight has numbers that"):
+        inception.load(tmp_path / "a.npz")
+
+
 def test_weights_that_nobody_gives_are_the_public_ones(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     file = devices.cache_folder() / "pt_inception-2015-12-05-6726825d.pth"
