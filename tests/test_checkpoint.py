@@ -158,6 +158,23 @@ def test_one_device_and_eight_exchange_checkpoints(tmp_path, sharded):
     assert all(x.devices() == {jax.devices()[0]} for x in jax.tree.leaves(ema))
 
 
+def test_what_eight_devices_hold_is_saved_without_compiling_anything(tmp_path):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    state = jax.device_put(make_state(10), NamedSharding(mesh, PartitionSpec()))
+    compiled = []
+
+    def listen(event, *_, **tags):
+        if "backend_compile" in event:
+            compiled.append(tags)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        save(checkpoints, 10, state)
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled
+    assert_restores(tmp_path, 10)
+
+
 @pytest.mark.parametrize("change", ["more", "fewer"])
 def test_arrays_other_than_a_runs_own_are_damage_that_says_how_to_go_on(tmp_path, change):
     folder = make_run(tmp_path, (3,)) / "3"
