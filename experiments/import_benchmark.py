@@ -23,6 +23,7 @@ from creps_jax.config import parse
 from creps_jax.interop.state_dicts import official_entries
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
+from creps_jax.model.layers import variable_shapes
 from experiments.official_files import official_pickle
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Whose networks the file has.")
@@ -32,15 +33,8 @@ def pickled(raw_config: dict) -> bytes:
     """A checkpoint of the official program: random networks of a config."""
     config = parse(raw_config)
     g, d = Generator(config.generator), Discriminator(config.discriminator)
-    z, t = np.zeros((1, config.generator.z_dim), np.float32), np.zeros(1, np.float32)
-    c = np.zeros((1, config.num_classes), np.float32)
-    image = np.zeros((1, *config.generator.shape, config.image_channels), np.float32)
-    key, random = jax.random.key(0), np.random.default_rng(0)
-    shapes = {
-        "G": jax.eval_shape(g.init, key, z, c, t, t),
-        "D": jax.eval_shape(d.init, key, image, c),
-    }
-    shapes["G_ema"] = shapes["G"]
+    random = np.random.default_rng(0)
+    shapes = {"G": variable_shapes(g), "D": variable_shapes(d), "G_ema": variable_shapes(g)}
     networks = jax.tree.map(lambda x: random.standard_normal(x.shape, np.float32), shapes)
     named: dict[str, dict[str, np.ndarray]] = {name: {} for name in shapes}
     for entry, array in official_entries(networks, raw_config).items():

@@ -15,6 +15,7 @@ import numpy as np
 from creps_jax.config import DiscriminatorConfig, GeneratorConfig
 from creps_jax.model.discriminator import Discriminator
 from creps_jax.model.generator import Generator
+from creps_jax.model.layers import variable_shapes
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -35,16 +36,8 @@ def generator_from_arrays(arrays: Arrays) -> tuple[Generator, dict[str, Any]]:
       ValueError: an entry is unknown, missing or of another shape; it is named.
     """
     generator = Generator(_generator_config(arrays))
-    config = generator.config
-    shapes = jax.eval_shape(
-        generator.init,
-        jax.random.key(0),
-        jnp.zeros((1, config.z_dim)),
-        jnp.zeros((1, config.num_classes)),
-        jnp.zeros((1,)),
-        jnp.zeros((1,)),
-    )
-    return generator, _convert(arrays, generator_names(config), shapes)
+    names = generator_names(generator.config)
+    return generator, _convert(arrays, names, variable_shapes(generator))
 
 
 def discriminator_from_arrays(
@@ -60,14 +53,8 @@ def discriminator_from_arrays(
       ValueError: an entry is unknown, missing or of another shape; it is named.
     """
     discriminator = Discriminator(_discriminator_config(arrays, group_size))
-    config = discriminator.config
-    shapes = jax.eval_shape(
-        discriminator.init,
-        jax.random.key(0),
-        jax.ShapeDtypeStruct((1, *config.shape, config.image_channels), jnp.float32),
-        jax.ShapeDtypeStruct((1, config.num_classes), jnp.float32),
-    )
-    return discriminator, _convert(arrays, discriminator_names(config), shapes)
+    names = discriminator_names(discriminator.config)
+    return discriminator, _convert(arrays, names, variable_shapes(discriminator))
 
 
 # Trees of official names.

@@ -71,6 +71,9 @@ class Discriminator(nn.Module):
             for name, initials in init_discriminator(self.config).items()
         }
 
+    def create(self) -> None:
+        """Makes all variables and computes nothing with them: init's `method="create"`."""
+
     def __call__(self, images: Array, c: Array, kinds: int = 1) -> Array:
         """images [N, H, W, channels], c [N, num_classes] -> logits [N].
 

@@ -165,6 +165,10 @@ class Generator(nn.Module):
         self.lines = Lines(self.config)
         self.pixels = Pixels(self.config)
 
+    def create(self) -> None:
+        """Makes all variables and computes nothing with them: init's `method="create"`."""
+        _ = self.mapping.stack, self.lines.p, self.pixels.p
+
     def map(self, z: Array, c: Array) -> Array:
         """z [N, z_dim], c [N, num_classes] -> w [N, w_dim]."""
         return self.mapping(z, c)

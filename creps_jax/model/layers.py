@@ -8,10 +8,12 @@ in the dtype of its parameters: see ops.py.
 Notation: x input, w latent, s style, d demodulation, I fan-in, O fan-out.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -50,6 +52,11 @@ def initialize(key: Array, initials: Any) -> Any:
 def initializer(initials: Any) -> Callable[[Array], Any]:
     """What Flax asks of a parameter: key -> arrays."""
     return lambda key: initialize(key, initials)
+
+
+def variable_shapes(network: nn.Module) -> dict[str, Any]:
+    """The variables of a generator or discriminator, jax.ShapeDtypeStructs in place of arrays."""
+    return jax.eval_shape(functools.partial(network.init, method="create"), jax.random.key(0))
 
 
 def normalize(x: Array) -> Array:

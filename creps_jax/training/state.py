@@ -79,18 +79,6 @@ def begin(task: Task, generator: Any, discriminator: Any) -> TrainState:
 def init_state(task: Task) -> TrainState:
     """The state of a new run: a function of the task's seed alone."""
     root = rng.root(task.seed)
-    g, d = task.generator.config, task.discriminator.config
-    grid = jnp.zeros((1,), jnp.float32)
-    generator = task.generator.init(
-        rng.stream(root, "init_generator", 0),
-        jnp.zeros((1, g.z_dim)),
-        jnp.zeros((1, g.num_classes)),
-        grid,
-        grid,
-    )
-    discriminator = task.discriminator.init(
-        rng.stream(root, "init_discriminator", 0),
-        jnp.zeros((1, *d.shape, d.image_channels)),
-        jnp.zeros((1, d.num_classes)),
-    )
-    return begin(task, generator, discriminator)
+    g, d = (rng.stream(root, f"init_{name}", 0) for name in ("generator", "discriminator"))
+    generator = task.generator.init(g, method="create")
+    return begin(task, generator, task.discriminator.init(d, method="create"))

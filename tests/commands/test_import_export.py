@@ -18,6 +18,7 @@ from creps_jax.config import parse
 from creps_jax.interop import importing, official, stablehlo, state_dicts, weights
 from creps_jax.interop.exporting import export_networks
 from creps_jax.model.discriminator import Discriminator
+from creps_jax.model.layers import variable_shapes
 from experiments import official_files
 from tests.helpers import parity_arrays
 from tests.helpers.commands import assert_refused, creps, names, read
@@ -369,9 +370,7 @@ def test_networks_that_are_not_square_come_back(tmp_path):
     """Of images of 16 x 24 px; the official program has none such."""
     config = CONFIG | {"resolution": 16, "width": 24}
     networks = {"G_ema": draw_variables(config)}
-    module = Discriminator(parse(config).discriminator)
-    image = np.zeros((1, 16, 24, config["image_channels"]), np.float32)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), image, np.zeros((1, 0), np.float32))
+    shapes = variable_shapes(Discriminator(parse(config).discriminator))
     random = np.random.default_rng(0)
     networks["D"] = jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), shapes)
     for name in ("with.npz", "without.npz"):
@@ -395,13 +394,7 @@ def test_a_config_that_is_not_the_arrays_is_named(tmp_path):
         arrays = dict(arrays)
     size = CONFIG["discriminator"]["channel_max"]
     wider = CONFIG | {"discriminator": CONFIG["discriminator"] | {"channel_max": 2 * size}}
-    module = Discriminator(parse(wider).discriminator)
-    shapes = jax.eval_shape(
-        module.init,
-        jax.random.key(0),
-        np.zeros((1, *module.config.shape, module.config.image_channels), np.float32),
-        np.zeros((1, module.config.num_classes), np.float32),
-    )
+    shapes = variable_shapes(Discriminator(parse(wider).discriminator))
     d = {"D": jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)}
     state_dicts.write(tmp_path / "d.npz", variables | d, wider)
     with np.load(tmp_path / "d.npz") as with_d:

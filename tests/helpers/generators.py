@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from creps_jax.config import GeneratorConfig
-from creps_jax.model import coordinates, layers
+from creps_jax.model import layers
 from creps_jax.model.generator import Generator
 
 RESOLUTION = 16
@@ -28,10 +28,7 @@ def make_generator(num_classes, channels=(16, 16, 16)):
             mapping_layers=2,
         )
     )
-    t = coordinates.training_positions(RESOLUTION)
-    z, c = np.zeros((1, 8), np.float32), np.zeros((1, num_classes), np.float32)
-    # Compiling init would take longer than all the tests.
-    shapes = jax.eval_shape(generator.init, jax.random.key(0), z, c, t, t)
+    shapes = layers.variable_shapes(generator)
     random = np.random.default_rng(1)
     variables = jax.tree.map(lambda x: np.float32(random.standard_normal(x.shape)), shapes)
     mapping, constants = variables["params"]["mapping"], variables["constants"]["lines"]

@@ -5,8 +5,8 @@ import numpy as np
 
 from creps_jax.checkpoint import Checkpoints
 from creps_jax.config import parse
-from creps_jax.model import coordinates
 from creps_jax.model.generator import Generator
+from creps_jax.model.layers import variable_shapes
 from experiments import kill_hunt
 
 CONFIG = kill_hunt.tiny_config()
@@ -15,10 +15,7 @@ CONFIG = kill_hunt.tiny_config()
 def draw_variables(config):
     """What init returns, of random numbers, and with images that 8 bits can hold."""
     generator = Generator(parse(config).generator)
-    t = coordinates.training_positions(config["resolution"])
-    z = np.zeros((1, config["generator"]["z_dim"]), np.float32)
-    c = np.zeros((1, config["num_classes"]), np.float32)
-    shapes = jax.eval_shape(generator.init, jax.random.key(0), z, c, t, t)
+    shapes = variable_shapes(generator)
     random = np.random.default_rng(1)
     variables = jax.tree.map(lambda x: np.float32(random.standard_normal(x.shape)), shapes)
     params = variables["params"]

@@ -29,23 +29,6 @@ NAMES = {
     generator_from_arrays: official.generator_names,
     discriminator_from_arrays: official.discriminator_names,
 }
-SHAPES = {}
-
-
-@pytest.fixture(autouse=True)
-def shapes_are_made_once(monkeypatch):
-    """A network's shapes follow from its config and take half a second."""
-    eval_shape = jax.eval_shape
-
-    def remembered(init, *arguments):
-        network = getattr(init, "__self__", None)
-        if network is None:  # Asked within a network.
-            return eval_shape(init, *arguments)
-        if network not in SHAPES:
-            SHAPES[network] = eval_shape(init, *arguments)
-        return SHAPES[network]
-
-    monkeypatch.setattr(jax, "eval_shape", remembered)
 
 
 @pytest.fixture(params=NETWORKS)

@@ -26,7 +26,7 @@ W_DIM, BILINE, THICKNESS = 7, 5, 3
 BANDWIDTH = 4.0
 
 
-def random_variables(module, *arguments):
+def random_variables(module):
     """All variables ~ normal(0, 1), biases too, so that nothing hides behind a zero.
 
     Compiling a network's own initialisation takes longer than all else in this file.
@@ -39,7 +39,7 @@ def random_variables(module, *arguments):
         scale = 100.0 if "mapping" in names and "weight" in names else 1.0
         return jnp.asarray(scale * random.normal(size=leaf.shape), jnp.float32)
 
-    shapes = jax.eval_shape(module.init, jax.random.key(0), *arguments)
+    shapes = layers.variable_shapes(module)
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
@@ -69,7 +69,7 @@ def generator_arguments(config, n=1, size=1):
 def generator(resolution=16, image_channels=3, num_classes=0):
     """(module, variables)"""
     module = make_generator(resolution, image_channels, num_classes)
-    return module, random_variables(module, *generator_arguments(module.config))
+    return module, random_variables(module)
 
 
 def synthesis_of(resolution=16):
@@ -447,8 +447,7 @@ def make_discriminator(resolution=16, num_classes=0, group_size=4):
             mapping_layers=2,
         )
     )
-    arguments = normal(1, resolution, resolution, 3), normal(1, num_classes)
-    return module, random_variables(module, *arguments)
+    return module, random_variables(module)
 
 
 def test_logits_of_a_group_do_not_depend_on_the_other_groups_images():
