@@ -130,11 +130,14 @@ def test_all_stop_at_one_step(outcomes):
         assert first == second
 
 
-def test_a_frozen_process_is_lost(tmp_path):
-    for frozen in (0, 1):
-        with two(tmp_path, str(frozen), FREEZE, 3) as (both, logs):
-            assert exit_code(both[1 - frozen]) == LOST
-            assert re.match(GONE.format(frozen), logs[1 - frozen].read_text().splitlines()[-1])
+def test_a_frozen_process_is_lost(tmp_path_factory):
+    def outcome(frozen):
+        with two(tmp_path_factory.mktemp("logs"), str(frozen), FREEZE, 3) as (both, logs):
+            return exit_code(both[1 - frozen]), logs[1 - frozen].read_text().splitlines()[-1]
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:  # They mostly wait.
+        for frozen, (code, told) in enumerate(pool.map(outcome, (0, 1))):
+            assert code == LOST and re.match(GONE.format(frozen), told)
 
 
 def test_a_second_request_acts_at_once(tmp_path):
