@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from creps_jax import sharding
+from creps_jax import devices, sharding
 from creps_jax.evaluation import inception
 
 Call = Callable[[], Any]
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="how often each is timed")
     parser.add_argument("--out", type=Path, help="CSV to write")
     arguments = parser.parse_args()
+    devices.check()
     rows = measure(arguments.batch, arguments.rounds)
     print("| | images/s | GFLOP/s |\n|---|---|---|")
     for row in rows:

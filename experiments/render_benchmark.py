@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from creps_jax import devices
 from creps_jax.config import GeneratorConfig, parse
 from creps_jax.model import biline, coordinates, layers
 from creps_jax.model.generator import Generator, Variables
@@ -279,6 +280,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for render.csv and render.png")
     arguments = parser.parse_args()
     sizes = [int(n) for n in arguments.sizes.split(",")]
+    devices.check()
 
     config = parse(importlib.import_module(arguments.config).get_config()).generator
     generator, variables = random_model(config)

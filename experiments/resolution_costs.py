@@ -28,7 +28,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from creps_jax import sharding
+from creps_jax import devices, sharding
 from creps_jax.config import parse
 from creps_jax.model import biline, coordinates
 from creps_jax.rendering.painter import Painter
@@ -166,6 +166,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("experiments/resolution_costs"))
     parser.add_argument("--quick", action="store_true", help="fewer sizes, less is timed")
     arguments = parser.parse_args()
+    devices.check()
     sizes, most_gflop = (QUICK, 120) if arguments.quick else (SIZES, 2000)
     rows, crossed = [], []
     for config in CONFIGS:
