@@ -50,9 +50,8 @@ WHOLE = 4096  # px; the largest frame that is rendered whole.
 def random_model(config: GeneratorConfig) -> tuple[Generator, Variables]:
     """A generator as it is before training."""
     generator = Generator(config)
-    t = jnp.asarray(coordinates.training_positions(config.shape[0])[:2])
-    z, c = jnp.zeros((1, config.z_dim)), jnp.zeros((1, config.num_classes))
-    return generator, jax.jit(generator.init)(jax.random.key(0), z, c, t, t)
+    create = functools.partial(generator.init, method="create")
+    return generator, jax.jit(create)(jax.random.key(0))
 
 
 def line_flops(image: biline.Image) -> int:
