@@ -446,7 +446,9 @@ def _arrays_of_one_device() -> ocp.PyTreeCheckpointHandler:
     handler = ocp.type_handlers.ArrayHandler(
         use_replica_parallel=False, enable_write_sharding_file=False
     )
-    registry = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (jax.Array, handler), (np.ndarray, ocp.type_handlers.NumpyHandler())
+    )
     return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
