@@ -110,8 +110,8 @@ class Checkpoints:
 
         Args:
             step: the number of finished training steps, which names the checkpoint.
-            state: a pytree of jax arrays: all that training continues from but the EMA.
-            ema: nested dicts of jax arrays: what rendering needs.
+            state: a pytree of arrays: all that training continues from but the EMA.
+            ema: nested dicts of arrays: what rendering needs.
             data: the data iterator's state, of JSON values.
             config: the run's whole config, nested dicts of JSON values.
             good_until: if given, the run is in trouble since this step, and the newest checkpoint

@@ -158,7 +158,7 @@ def test_one_device_and_eight_exchange_checkpoints(tmp_path, sharded):
     assert all(x.devices() == {jax.devices()[0]} for x in jax.tree.leaves(ema))
 
 
-def test_what_eight_devices_hold_is_saved_without_compiling_anything(tmp_path):
+def test_what_eight_devices_hold_is_saved_as_it_is(tmp_path):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     state = jax.device_put(make_state(10), NamedSharding(mesh, PartitionSpec()))
     compiled = []
@@ -172,6 +172,7 @@ def test_what_eight_devices_hold_is_saved_without_compiling_anything(tmp_path):
         save(checkpoints, 10, state)
     jax.monitoring.unregister_event_duration_listener(listen)
     assert not compiled
+    assert not list(tmp_path.rglob("_sharding"))  # Nor is written where it lay.
     assert_restores(tmp_path, 10)
 
 

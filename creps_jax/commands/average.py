@@ -40,7 +40,7 @@ def average(
 
     Training keeps two averages that weigh steps by a power of their number, and snapshots of them
     at each evaluation; sums of these are the averages of other lengths. The same command goes on
-    with what is missing.
+    with the averages that are missing; figures are told of all.
 
     Example: creps average --workdir=runs/scenes --sigma=.05,.1,.2 --metrics=fd_lite --out=runs/of
     """

@@ -64,7 +64,9 @@ def evaluate(
         proportion; None: of the training images. For metrics that compare with reals.
       window: the part of an image, px, that is seen, at a random place; None: all. The same.
       seed: of the first fake, and of windows.
+      truncation: psi, of a network's fakes; 1: none.
       inception: file of Inception's weights; None: it is downloaded, if a metric needs it.
+      shown: is told of the images that are done.
 
     Raises:
       ValueError: an argument is out of range, or a set or a network cannot be used; says which.

@@ -72,7 +72,7 @@ class Discriminator(nn.Module):
         }
 
     def create(self) -> None:
-        """Makes all variables and computes nothing with them: init's `method="create"`."""
+        """Computes nothing with the variables, which setup makes: init's `method="create"`."""
 
     def __call__(self, images: Array, c: Array, kinds: int = 1) -> Array:
         """images [N, H, W, channels], c [N, num_classes] -> logits [N].
