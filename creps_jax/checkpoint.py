@@ -7,11 +7,10 @@ neither a flipped bit nor an emptied folder. Which of them are complete, commits
 
 import concurrent.futures
 import contextlib
-import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -23,7 +22,6 @@ from jax.experimental import multihost_utils
 
 from creps_jax import checksums, commits, devices, places
 from creps_jax.config import parse_saved
-from creps_jax.fields import flatten
 from creps_jax.model.generator import Generator, Variables
 
 _log = logging.getLogger(__name__)
@@ -116,7 +114,6 @@ class Checkpoints:
             config: the run's whole config, nested dicts of JSON values.
             good_until: if given, the run is in trouble since this step, and the newest checkpoint
                 up to it is kept as well.
-
             best: if given, the step of a checkpoint that is kept as well.
 
         Raises:
@@ -243,28 +240,6 @@ def is_there_any(workdir: str | os.PathLike) -> bool:
     """Whether a workdir holds a checkpoint, on a disk or in a bucket; changes nothing there."""
     directory = places.path(workdir) / _CHECKPOINTS
     return directory.is_dir() and bool(commits.of(directory).folders())
-
-
-def check_config(saved: dict, current: dict, may_change: Set[str]) -> None:
-    """Raises ValueError naming each field in which a checkpoint's config and the present differ.
-
-    Args:
-        saved: nested dicts of JSON values, as Checkpoints.config() returns them.
-        current: the same of the present run.
-        may_change: dotted names of the fields that may differ, as "report.every_steps".
-    """
-    # JSON turns tuples into lists.
-    old, new = (flatten(json.loads(json.dumps(config))) for config in (saved, current))
-    differences = [
-        f"  {name}: {_shown(old, name)} in the checkpoint, {_shown(new, name)} now"
-        for name in sorted((old.keys() | new.keys()) - may_change)
-        if name not in old or name not in new or old[name] != new[name]
-    ]
-    if differences:
-        raise ValueError(
-            "\n".join(["the config does not fit the checkpoint:", *differences])
-            + "\nUse the checkpoint's values again, or start a new run in another --workdir."
-        )
 
 
 def load_ema(path: str | os.PathLike) -> tuple[dict, dict]:
@@ -455,7 +430,3 @@ def _arrays_of_one_device() -> ocp.PyTreeCheckpointHandler:
 def _restore(folder: Path, **items: ocp.args.CheckpointArgs) -> ocp.args.Composite:
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as orbax:
         return orbax.restore(folder, args=ocp.args.Composite(**items))
-
-
-def _shown(fields: dict, name: str) -> str:
-    return repr(fields[name]) if name in fields else "absent"

@@ -7,10 +7,11 @@ is a line of a dataclass; the type is that of the values.
 
 import dataclasses
 import functools
+import json
 import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 _IS = {"above": operator.gt, "at least": operator.ge, "at most": operator.le, "below": operator.lt}
@@ -77,6 +78,28 @@ def checked(given: Mapping[str, Any], fields: Mapping[str, dataclasses.Field]) -
     return {name: _checked(name, given[name], each) for name, each in fields.items()}
 
 
+def check_unchanged(saved: dict, current: dict, may_change: Set[str]) -> None:
+    """Raises ValueError naming each field in which a checkpoint's config and the present differ.
+
+    Args:
+      saved: nested dicts of JSON values, as a checkpoint holds them.
+      current: the same of the present run.
+      may_change: dotted names of the fields that may differ, as "report.every_kimg".
+    """
+    # JSON turns tuples into lists.
+    old, new = (flatten(json.loads(json.dumps(config))) for config in (saved, current))
+    differences = [
+        f"  {name}: {_shown(old, name)} in the checkpoint, {_shown(new, name)} now"
+        for name in sorted((old.keys() | new.keys()) - may_change)
+        if name not in old or name not in new or old[name] != new[name]
+    ]
+    if differences:
+        raise ValueError(
+            "\n".join(["the config does not fit the checkpoint:", *differences])
+            + "\nUse the checkpoint's values again, or start a new run in another --workdir."
+        )
+
+
 def _checked(name: str, value: Any, field: dataclasses.Field) -> Any:
     """The value as its field's type; whole numbers will do for floats."""
     kinds = typing.get_args(field.type) or (field.type,)
@@ -99,3 +122,7 @@ def _unmet(value: Any, kinds: tuple[type, ...], rules: Mapping[str, Any]) -> str
         return ""
     broken = [(side, n) for side, n in rules["limits"].items() if not _IS[side](value, n)]
     return " and ".join(f"{side} {n:,}" for side, n in broken)
+
+
+def _shown(fields: dict, name: str) -> str:
+    return repr(fields[name]) if name in fields else "absent"

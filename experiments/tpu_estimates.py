@@ -30,12 +30,23 @@ from creps_jax.training import dry_run, hlo, programs
 from creps_jax.training.task import make_task
 from creps_jax.training.topology import Topology, find
 
+# What a row is found again by, beside its phase.
+CASE = ("config", "resolution", "batch_size", "augment", "layout", "topology")
 COLUMNS = (
-    *("config", "resolution", "batch_size", "augment", "layout", "topology", "devices"),
-    *("phase", "every", "mcycles", "ms", "gflop", "needed_mib", "device_mib"),
-    *("collectives", "collectives_mib", "compile_sec", "fault"),
+    *CASE,
+    "devices",
+    "phase",
+    "every",
+    "mcycles",
+    "ms",
+    "gflop",
+    "needed_mib",
+    "device_mib",
+    "collectives",
+    "collectives_mib",
+    "compile_sec",
+    "fault",
 )
-CASE = COLUMNS[:6]  # What a row is found again by, beside its phase.
 
 PODS = ("v4:2x2x1", "v5e:4x4", "v5p:2x2x1", "v6e:2x4")
 # Path lengths are measured on half the batch: two chips share an image.

@@ -35,8 +35,12 @@ from creps_jax.training.run import Run, prepare
 from creps_jax.training.state import Task
 
 COLUMNS = (
-    *("phase", "every", "sec_per_kimg"),
-    *("gflops_per_sec", "share_of_matmul", "temporary_mib"),
+    "phase",
+    "every",
+    "sec_per_kimg",
+    "gflops_per_sec",
+    "share_of_matmul",
+    "temporary_mib",
 )
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/demo.py", "Config of the run.")

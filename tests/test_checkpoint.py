@@ -31,7 +31,6 @@ import creps_jax
 from creps_jax import checkpoint, checksums
 from creps_jax.checkpoint import (
     Checkpoints,
-    check_config,
     load_ema,
     load_generator,
     load_networks,
@@ -545,25 +544,6 @@ def test_what_is_no_folder_on_a_disk_is_refused(path, message, tmp_path, monkeyp
         with pytest.raises(ValueError, match=message):
             use()
     assert not list(tmp_path.iterdir())
-
-
-def test_config_differences_are_named_with_both_values():
-    current = CONFIG | {"generator": {"channel_base": 32, "widths": (8, 4)}, "lr": 0.1}
-    saved = CONFIG | {"old": {}, "report": CONFIG["report"] | {"every_steps": 5}}
-    with pytest.raises(ValueError) as error:
-        check_config(saved, current, may_change={"report.every_steps"})
-    lines = str(error.value).splitlines()
-    assert lines[1:-1] == [
-        "  generator.channel_base: 16 in the checkpoint, 32 now",
-        "  lr: absent in the checkpoint, 0.1 now",
-        "  old: {} in the checkpoint, absent now",
-    ]
-    assert "--workdir" in lines[-1]
-
-
-def test_an_allowed_or_no_difference_passes():
-    check_config(CONFIG, CONFIG, may_change=set())
-    check_config(CONFIG, CONFIG | {"seed": 4}, may_change={"seed"})
 
 
 TRAIN = """

@@ -12,7 +12,7 @@ import pytest
 
 from configs import default
 from creps_jax import conditions, config
-from creps_jax.fields import flatten
+from creps_jax.fields import check_unchanged, flatten
 
 
 def base_config():
@@ -364,8 +364,12 @@ def test_a_number_is_no_bool(path):
 
 
 MAY_BE_NONE = (
-    *("width", "recipe__ema_kimg", "recipe__ema_rampup", "augment__kimg"),
-    *("layout__pixel_strips", "init_from"),
+    "width",
+    "recipe__ema_kimg",
+    "recipe__ema_rampup",
+    "augment__kimg",
+    "layout__pixel_strips",
+    "init_from",
 )
 
 
@@ -481,3 +485,23 @@ def test_a_shape_that_cannot_be_halved_is_refused_with_those_near_by():
 def test_a_layout_divides_the_side_that_it_splits():
     config.parse(changed(resolution=48, width=64, layout__row=3))
     refuses(changed(resolution=48, width=64, layout__column=3), "layout.column=3", "width=64")
+
+
+def test_config_differences_are_named_with_both_values():
+    old = {"generator": {"channel_base": 16, "widths": [8, 4]}, "report": {"every_kimg": 4.0}}
+    current = old | {"generator": {"channel_base": 32, "widths": (8, 4)}, "lr": 0.1}
+    saved = old | {"old": {}, "report": {"every_kimg": 5.0}}
+    with pytest.raises(ValueError) as error:
+        check_unchanged(saved, current, may_change={"report.every_kimg"})
+    lines = str(error.value).splitlines()
+    assert lines[1:-1] == [
+        "  generator.channel_base: 16 in the checkpoint, 32 now",
+        "  lr: absent in the checkpoint, 0.1 now",
+        "  old: {} in the checkpoint, absent now",
+    ]
+    assert "--workdir" in lines[-1]
+
+
+def test_an_allowed_or_no_difference_passes():
+    check_unchanged(base_config(), base_config(), may_change=set())
+    check_unchanged(base_config(), base_config() | {"seed": 4}, may_change={"seed"})

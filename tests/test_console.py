@@ -37,8 +37,14 @@ def run(redirections, path):
 @pytest.mark.parametrize(
     "redirections",
     [
-        *("> /dev/full 2> /dev/full", ">&-", "2>&-", "<&- >&- 2>&-", "| head -1", "2>&1 | true"),
-        *("2>&1 | head -1 > /dev/full", "< /dev/null > /dev/null"),
+        "> /dev/full 2> /dev/full",
+        ">&-",
+        "2>&-",
+        "<&- >&- 2>&-",
+        "| head -1",
+        "2>&1 | true",
+        "2>&1 | head -1 > /dev/full",
+        "< /dev/null > /dev/null",
     ],
 )
 def test_output_that_nobody_reads_stops_nothing(redirections, tmp_path):

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from creps_jax import disk, places, rng, sharding
-from creps_jax.checkpoint import Checkpoints, check_config
+from creps_jax.checkpoint import Checkpoints
 from creps_jax.config import MAY_CHANGE, RunConfig, parse
 from creps_jax.data.hosts import Hosts
 from creps_jax.data.pipeline import BatchIterator, make_iterator
 from creps_jax.data.sources import Source, open_source
 from creps_jax.evaluation import evaluating, metrics
 from creps_jax.evaluation.networks import Network
+from creps_jax.fields import check_unchanged
 from creps_jax.interop import initial
 from creps_jax.progress import Progress
 from creps_jax.training import exchange, memory, programs
@@ -130,7 +131,7 @@ def begin_or_continue(
                 f"{workdir} holds weights imported from {imported}, and no run: train in another "
                 f"--workdir, with --config.init_from={workdir}"
             )
-        check_config(saved, raw_config, MAY_CHANGE)
+        check_unchanged(saved, raw_config, MAY_CHANGE)
     elif config.init_from is not None:  # Before the images are checked, which takes long.
         weights = initial.load_arrays(config.init_from)
     source, batches = open_data(config, workdir)

@@ -68,8 +68,13 @@ def test_a_run_in_bfloat16_learns_as_one_in_float32_does():
 
 
 PRODUCTS = (
-    *("dot_general", "product", "outer"),
-    *("conv_general_dilated", "convolve", "input_gradient", "filter_gradient"),
+    "dot_general",
+    "product",
+    "outer",
+    "conv_general_dilated",
+    "convolve",
+    "input_gradient",
+    "filter_gradient",
 )
 
 
@@ -147,7 +152,7 @@ def test_auto_is_float32_on_a_cpu_alone():
         ("auto", None, "float32"),  # What a CPU suits.
         ("auto", "bfloat16", "bfloat16"),
         ("auto", "float32", "float32"),
-        ("float32", "bfloat16", "float32"),  # Refused later, by check_config.
+        ("float32", "bfloat16", "float32"),  # Refused later, by check_unchanged.
     ],
 )
 def test_a_run_keeps_the_precision_that_it_began_with(given, saved, kept, capsys):
