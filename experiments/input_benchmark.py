@@ -6,7 +6,8 @@ Crops of photographs as PNG files, 256 x 256 and 512 x 512, as a folder, a Style
 set. In one process, in turn, as often as --rounds says: a loop of Pillow in one thread, Pillow and
 the pipeline's own decoder by as many threads as the machine has cores and nothing else, and the
 pipeline with worker processes or, where there are none, with threads. Medians; `times` is against
-the loop, `over_pillow` and `over_own` what is added to the time of the bare threads.
+the loop, `over_pillow` and `over_own` what is added to the time of the bare threads. It needs
+pip install -e '.[train,experiments,tfds]'.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import functools
 import gc
 import io
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +30,7 @@ from PIL import Image
 from creps_jax import machine
 from creps_jax.config import DataConfig
 from creps_jax.data import sources as data_sources
+from creps_jax.data.containers import tfds_sets
 from creps_jax.data.decode import encode_png, read_plain_png
 from creps_jax.data.pipeline import make_iterator
 from creps_jax.data.preparation import outputs
@@ -147,6 +150,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="how often each is measured")
     parser.add_argument("--out", type=Path, help="CSV to write")
     arguments = parser.parse_args()
+    try:
+        tfds_sets.require_extra()
+    except ValueError as error:
+        sys.exit(f"Error: {error}")
     flags.FLAGS.mark_as_parsed()  # Grain's workers read absl's flags.
     data_sources.CACHE_MIB = 0  # What is kept in memory is not decoded.
     rows = [row for size in COUNTS for row in measure(size, arguments.rounds)]

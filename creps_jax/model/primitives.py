@@ -36,9 +36,11 @@ def primitive(name: str, plain: Callable[..., Array], **on: Callable[..., Array]
     return operation
 
 
-def pointwise(name: str, plain: Callable[..., Array], count: int) -> Primitive:
+def pointwise(
+    name: str, plain: Callable[..., Array], count: int, **on: Callable[..., Array]
+) -> Primitive:
     """The same of so many arrays of one shape and dtype, which the result has too."""
-    operation = primitive(name, plain)
+    operation = primitive(name, plain, **on)
     operation.def_abstract_eval(lambda x, *_, **settings: jax.core.ShapedArray(x.shape, x.dtype))
     # Batched it is the same operation, so that its derivatives are.
     define = batching.defvectorized if count == 1 else batching.defbroadcasting
