@@ -87,11 +87,8 @@ def bare_threads(decode: Callable[[bytes], object], files: list[bytes], threads:
 
 def make_config(source: str, size: int, workers: int) -> DataConfig:
     """A pipeline that reads a source with as many threads in all, whatever the workers."""
-    return DataConfig(
-        source, (size, size), 3, 0, mirror=False, resize=False, random_crop=False,
-        max_unreadable=0.0, max_megapixels=1.0,
-        threads=max(1, 2 * CORES // max(workers, 1)), workers=workers,
-    )  # fmt: skip
+    threads = max(1, 2 * CORES // max(workers, 1))
+    return DataConfig((size, size), 3, 0, source=source, threads=threads, workers=workers)
 
 
 def pipeline(source: Source, config: DataConfig) -> float:
