@@ -196,6 +196,16 @@ def test_the_compiled_program_keeps_the_matrix_products_and_has_no_loop():
     assert len(large) == 7 + 2 * 4 + 7
 
 
+def test_a_whole_image_takes_few_of_its_widest_maps_of_memory():
+    side, (network, variables) = 64, generator(16)
+    ws = jnp.zeros((network.config.num_ws, W_DIM))
+    image = network.apply(variables, ws, method="image")
+    lines = jnp.zeros((side, *biline.line_shape(image)))
+    compiled = jax.jit(biline.pixels).lower(image, lines, lines).compile()
+    widest_map_bytes = 4 * BILINE * side**2 * 4
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * widest_map_bytes
+
+
 # An image at other coordinates.
 
 
